@@ -102,6 +102,7 @@ class SessionOpened(Event):
     credit: int  # shares it is willing to hold at once
     group: str = ""  # its network block; "" for loopback
     suggested: int = 0  # difficulty it asked for; 0: none
+    resumed: bool = True  # False: it lost its shares (a new process); they open again at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

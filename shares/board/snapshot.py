@@ -39,6 +39,9 @@ class OpenJob:
     open_blocks: tuple[OpenBlock, ...]  # every block that has leases, parts or checks
     cancelled: str = ""  # the reason, when it is being cancelled
     created: float = 0.0
+    check_budget: int | None = None  # the whole of it; without it ``check_left`` stands in
+    cleared_rows: int = 0  # in cleared blocks
+    cleared_work: int = 0  # in cleared blocks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
