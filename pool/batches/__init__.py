@@ -1,0 +1,1 @@
+"""A customer's batch from the uploaded file to the output file."""
