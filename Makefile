@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench format clean
+.PHONY: help demo test check bench bench-short format clean
 
 help:
 	@echo "make demo    set up, then run a pool, three rigs and a real model on real text"
@@ -46,6 +46,10 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/run.py
+
+# The same, a few seconds each: that the scripts run.
+bench-short: $(VENV)/.dev
+	$(BIN)/python benchmarks/run.py --short
 
 clean:
 	rm -rf $(VENV) build *.egg-info

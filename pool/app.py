@@ -1,0 +1,275 @@
+"""The pool: every part of it, put together in one nursery."""
+
+from __future__ import annotations
+
+import os
+import signal
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+import trio
+from prometheus_client import CollectorRegistry
+
+from pool.batches.runner import BatchRunner
+from pool.clock import Clock
+from pool.config import Config
+from pool.core import Core, verdicts_in
+from pool.epochs import Epochs
+from pool.gateway import Gateway
+from pool.http import HttpDeps, create_app
+from pool.http.server import HttpServer
+from pool.metrics import PoolMetrics, Sample
+from pool.models import Models
+from pool.overview import samples
+from pool.referee import Compute, Referee
+from pool.settler import Settler
+from pool.store import Store, StoreError
+from shares.board import Board
+from shares.board.effects import Record
+from stratum.server import open_listeners, parse_address
+
+_log = structlog.get_logger("pool")
+
+DRAIN_SECONDS = 20.0
+RECONNECT_SECONDS = 5.0
+
+
+class StartError(Exception):
+    """The pool cannot start; the text says why and what to do."""
+
+
+@dataclass(slots=True)
+class Pool:
+    """A pool's parts. ``build_pool`` makes it; the parts run in the caller's nursery."""
+
+    config: Config
+    store: Store
+    clock: Clock
+    models: Models
+    referee: Referee
+    core: Core
+    gateway: Gateway
+    epochs: Epochs
+    settler: Settler
+    metrics: PoolMetrics
+
+    async def run_core(self) -> None:
+        """Commit, judge, settle, and open epochs, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._keep_epochs)
+            nursery.start_soon(self.referee.run)
+            nursery.start_soon(self.settler.run)
+            nursery.start_soon(self.core.run)
+
+    async def _keep_epochs(
+        self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        while True:
+            event, ends = await self.core.in_thread(self.epochs.current, self.clock.now())
+            self.core.handle(event)
+            task_status.started()
+            await trio.sleep(max(0.0, ends - self.clock.now()))
+
+
+def build_pool(
+    config: Config,
+    store: Store,
+    *,
+    inline: bool = False,
+    start: float | None = None,
+    compute: Compute | None = None,
+    epochs: Epochs | None = None,
+    registry: CollectorRegistry | None = None,
+) -> Pool:
+    """Recover what the store holds and wire the parts. Must run inside ``trio.run``.
+
+    ``inline``, ``start``, ``compute`` and ``epochs`` are a simulation's: writes in the loop's own
+    thread, a first moment, a referee that computes in the loop, keys that are no secret.
+    """
+    clock = Clock(start)
+    policy = config.policy()
+    board = Board(policy, store.recover(), clock.now())
+    models = Models(store, builtin=config.builtin_models)
+    referee = Referee(
+        models,
+        store.block_path,
+        compute=compute,
+        rows_per_run=config.referee.rows_per_run,
+        threads=config.referee.threads,
+    )
+    core = Core(
+        board=board,
+        store=store,
+        clock=clock,
+        referee=referee,
+        high_water=config.commit_high_water_bytes,
+        inline=inline,
+        dump=store.folder / "failed-event.pickle",
+    )
+    referee.answer = core.referee_answered
+    gateway = Gateway(core, models, config.stratum, config.http)
+    settler = Settler(core, config.money, config.trust)
+    metrics = PoolMetrics(
+        registry or CollectorRegistry(), lambda: samples(core, gateway, referee)
+    )
+
+    def committed(records: list[Record]) -> None:
+        metrics.committed(records)
+        if verdicts_in(records):
+            settler.wake()
+
+    core.on_records = committed
+    core.committer.observe = metrics.group_written
+    return Pool(
+        config=config,
+        store=store,
+        clock=clock,
+        models=models,
+        referee=referee,
+        core=core,
+        gateway=gateway,
+        epochs=epochs or Epochs(store, config.trust.epoch_seconds),
+        settler=settler,
+        metrics=metrics,
+    )
+
+
+async def run_pool(config: Config, folder: Path, base: Path) -> None:
+    """Serve until SIGTERM or SIGINT. ``base``: what relative paths in the settings start from."""
+    try:
+        tls = _tls(config, base)
+        stratum_address = parse_address(config.stratum.listen)
+        http_address = parse_address(config.http.listen)
+        store = await trio.to_thread.run_sync(Store.open, folder)
+    except (OSError, ValueError, StoreError) as error:
+        raise StartError(str(error)) from error
+    try:
+        await trio.to_thread.run_sync(store.claim)
+        pool = build_pool(config, store)
+        async with trio.open_nursery() as nursery:
+            await _serve(pool, nursery, tls, stratum_address, http_address)
+    except (StoreError, OSError) as error:
+        raise StartError(str(error)) from error
+    finally:
+        store.close()
+
+
+async def _serve(
+    pool: Pool,
+    nursery: trio.Nursery,
+    tls: ssl.SSLContext | None,
+    stratum_address: tuple[str, int],
+    http_address: tuple[str, int],
+) -> None:
+    stopping = trio.Event()
+    nursery.start_soon(_watch_signals, stopping)
+    listeners = await open_listeners(*stratum_address, ssl_context=tls)
+    server = HttpServer(*http_address)
+    pool.gateway.http_port = server.port
+    runner = BatchRunner(pool.store, pool.core, pool.models, pool.config, pool.clock)
+    pool.core.on_job_closed(runner.job_closed)
+    app = create_app(
+        HttpDeps(
+            store=pool.store,
+            core=pool.core,
+            models=pool.models,
+            runner=runner,
+            config=pool.config,
+            clock=pool.clock,
+            registry=pool.metrics.registry,
+            overview=pool.overview,
+        )
+    )
+    async with trio.open_nursery() as parts:
+        parts.start_soon(pool.run_core)
+        parts.start_soon(runner.run)
+        parts.start_soon(_watch_writers, pool)
+        parts.start_soon(_watch_loop, pool)
+        parts.start_soon(server.serve, app)
+        async with trio.open_nursery() as rigs:
+            rigs.start_soon(_listen, pool, listeners, rigs)
+            _log.info(
+                "listening",
+                stratum=f"{stratum_address[0]}:{_port(listeners[0])}",
+                http=f"{http_address[0]}:{server.port}",
+                tls=tls is not None,
+            )
+            await stopping.wait()
+            _log.info("stopping", again="a second signal stops at once")
+            pool.gateway.say_goodbye(RECONNECT_SECONDS)
+            with trio.move_on_after(DRAIN_SECONDS):
+                await pool.core.committer.flushed()
+                await trio.sleep(0.2)  # the goodbyes leave
+            rigs.cancel_scope.cancel()
+        server.stop()
+        with trio.move_on_after(DRAIN_SECONDS):
+            await pool.core.committer.flushed()
+        parts.cancel_scope.cancel()
+    nursery.cancel_scope.cancel()
+    _log.info("stopped")
+
+
+async def _listen(pool: Pool, listeners: list[trio.abc.Listener[trio.abc.Stream]], rigs: trio.Nursery) -> None:
+    async def handle(stream: trio.abc.Stream) -> None:
+        await pool.gateway.serve_stream(stream, _address(stream))
+
+    await trio.serve_listeners(handle, listeners, handler_nursery=rigs)
+
+
+async def _watch_signals(stopping: trio.Event) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for _ in signals:
+            if stopping.is_set():
+                os._exit(130)
+            stopping.set()
+
+
+async def _watch_writers(pool: Pool) -> None:
+    """Commands are a second writer: new models and a seeded reserve reach the running pool."""
+    seen = await pool.core.in_thread(pool.store.database.data_version)
+    while True:
+        await trio.sleep(1.0)
+        version = await pool.core.in_thread(pool.store.database.data_version)
+        if version != seen:
+            seen = version
+            pool.gateway.announce(await pool.core.in_thread(pool.models.refresh))
+            pool.settler.wake()
+
+
+async def _watch_loop(pool: Pool) -> None:
+    while True:
+        expected = trio.current_time() + 0.5
+        await trio.sleep_until(expected)
+        pool.metrics.loop_lag.set(trio.current_time() - expected)
+
+
+def _address(stream: trio.abc.Stream) -> str:
+    inner = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+    if not isinstance(inner, trio.SocketStream):
+        return ""
+    try:
+        name = inner.socket.getpeername()
+    except OSError:
+        return ""
+    return str(name[0]) if isinstance(name, tuple) else ""
+
+
+def _port(listener: trio.abc.Listener[trio.abc.Stream]) -> int:
+    inner = listener.transport_listener if isinstance(listener, trio.SSLListener) else listener
+    assert isinstance(inner, trio.SocketListener)
+    return int(inner.socket.getsockname()[1])
+
+
+def _tls(config: Config, base: Path) -> ssl.SSLContext | None:
+    if not config.stratum.tls_certificate:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(
+        base / config.stratum.tls_certificate, base / config.stratum.tls_key
+    )
+    return context
+
+
+__all__ = ["Pool", "Sample", "StartError", "build_pool", "run_pool"]

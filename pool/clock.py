@@ -1,0 +1,19 @@
+"""The pool's clock: seconds since the epoch that never run backwards within a run."""
+
+from __future__ import annotations
+
+import time
+
+import trio
+
+
+class Clock:
+    """Wall time at the start, then trio's clock: the virtual one in a simulation."""
+
+    def __init__(self, start: float | None = None) -> None:
+        """Take ``start`` (default: now) as the present. Must be called inside ``trio.run``."""
+        self._offset = (time.time() if start is None else start) - trio.current_time()
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        return trio.current_time() + self._offset

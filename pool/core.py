@@ -1,0 +1,316 @@
+"""The core: one board, the group commit behind it, and the wiring between the two and the rest.
+
+``handle`` gives an event to the board and carries out what it answers: records to the committer,
+messages to sessions (once durable), orders to the referee and the block reader. It is
+synchronous; sessions call it directly.
+"""
+
+from __future__ import annotations
+
+import math
+import pickle
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import structlog
+import trio
+
+from pool.batches.blockfile import BlockFile
+from pool.batches.ports import Progress
+from pool.clock import Clock
+from pool.commits import Committer
+from pool.store import Store
+from shares.blocks import Segment
+from shares.board import Board
+from shares.board.effects import (
+    Accepted,
+    BlockDropped,
+    BlockWanted,
+    Cancel,
+    Disconnect,
+    Effect,
+    JobClosed,
+    Message,
+    Noted,
+    Notify,
+    PayloadDropped,
+    Record,
+    RefereeWanted,
+    Refused,
+    SetDifficulty,
+    ShareJudged,
+)
+from shares.board.events import (
+    BlockOpened,
+    Event,
+    JobCancelled,
+    LeasingPaused,
+    PartSubmitted,
+    RefereeAnswered,
+    SessionClosed,
+    Tick,
+)
+
+_log = structlog.get_logger("pool.core")
+
+TICK_SECONDS = 1.0
+
+_T = TypeVar("_T")
+
+
+class Outbox(Protocol):
+    """What the core needs of a session: a way to say each kind of message."""
+
+    def deliver(self, message: Message) -> None:
+        """Encode and send soon; must not block and must not raise for a broken connection."""
+
+
+class Judge(Protocol):
+    """What the core needs of the referee."""
+
+    def want(self, order: RefereeWanted) -> None:
+        """Compute these rows; answer through ``Core.handle(RefereeAnswered(...))``."""
+
+
+class Core:
+    """See the module. ``run`` must be going for anything to become durable."""
+
+    def __init__(
+        self,
+        *,
+        board: Board,
+        store: Store,
+        clock: Clock,
+        referee: Judge,
+        high_water: int,
+        inline: bool = False,
+        noted: Callable[[Noted], None] = lambda _: None,
+        on_records: Callable[[list[Record]], None] = lambda _: None,
+        dump: Path | None = None,
+    ) -> None:
+        """Wire ``board`` to ``store``; ``inline`` writes in the loop's thread (simulations)."""
+        self.board = board
+        self.store = store
+        self.clock = clock
+        self.committer = Committer(store, self._release, self._committed, inline=inline)
+        self.room = trio.Event()  # set while there is room for more parts
+        self.room.set()
+        self._referee = referee
+        self._high_water = high_water
+        self._inline = inline
+        self._noted = noted
+        self._on_records = on_records
+        self._dump = dump
+        self._outboxes: dict[int, Outbox] = {}  # {session: outbox}
+        self._blocks: dict[tuple[int, int], BlockFile] = {}  # {(job, block): its rows}
+        self._job_closed: Callable[[int, str], None] = lambda _job, _state: None
+        self._wanted: trio.MemorySendChannel[BlockWanted]
+        self._to_read: trio.MemoryReceiveChannel[BlockWanted]
+        self._wanted, self._to_read = trio.open_memory_channel[BlockWanted](math.inf)
+        self._paused = False
+
+    # ── who is there ─────────────────────────────────────────────────────────
+
+    def attach(self, session: int, outbox: Outbox) -> None:
+        """Messages to ``session`` go to ``outbox`` from now on."""
+        self._outboxes[session] = outbox
+
+    def detach(self, session: int) -> None:
+        """The session's connection is gone."""
+        if self._outboxes.pop(session, None) is not None:
+            self.handle(SessionClosed(at=self.clock.now(), session=session))
+
+    def on_job_closed(self, callback: Callable[[int, str], None]) -> None:
+        """Tell ``callback(job, state)`` when a job's end is durable."""
+        self._job_closed = callback
+
+    # ── events in, effects out ───────────────────────────────────────────────
+
+    def handle(self, event: Event) -> None:
+        """Give ``event`` to the board and carry out its answer."""
+        try:
+            effects = self.board.handle(event)
+        except Exception:
+            self._keep_for_replay(event)
+            raise
+        self.carry_out(effects)
+
+    def carry_out(self, effects: Iterable[Effect]) -> None:
+        """Records, messages and orders, in order."""
+        for effect in effects:
+            match effect:
+                case Record():
+                    self.committer.record(effect)
+                case Message():
+                    self.committer.send(effect)
+                case BlockWanted():
+                    self._wanted.send_nowait(effect)
+                case RefereeWanted():
+                    self._referee.want(effect)
+                case PayloadDropped():
+                    self.committer.drop(effect.payload)
+                case BlockDropped():
+                    block = self._blocks.pop((effect.job, effect.block), None)
+                    if block is not None:
+                        block.close()
+                case Noted():
+                    self._noted(effect)
+        self._regulate()
+
+    def submit(
+        self,
+        session: int,
+        *,
+        request: int,
+        lease: int,
+        part: int,
+        first_row: int,
+        rows: int,
+        final: bool,
+        digests: bytes,
+        payload: bytes,
+    ) -> None:
+        """A part of the right shape arrived from ``session``."""
+        self.handle(
+            PartSubmitted(
+                at=self.clock.now(),
+                session=session,
+                request=request,
+                lease=lease,
+                part=part,
+                first_row=first_row,
+                rows=rows,
+                final=final,
+                digests=digests,
+                payload=self.committer.hold(payload),
+                size=len(payload),
+            )
+        )
+
+    def referee_answered(self, order: RefereeWanted, rows: tuple[int, ...], digests: bytes) -> None:
+        """The referee computed ``rows`` of an order."""
+        self.handle(
+            RefereeAnswered(
+                at=self.clock.now(), job=order.job, block=order.block, rows=rows, digests=digests
+            )
+        )
+
+    # ── jobs (the port that the batches see) ─────────────────────────────────
+
+    async def open_job(self, job: int) -> None:
+        """A job's price is reserved and its blocks are stored: let it be worked on."""
+        event = await self.in_thread(self.store.job_opened, job, self.clock.now())
+        self.handle(event)
+
+    def cancel_job(self, job: int, reason: str) -> None:
+        """Stop leasing a job's rows; ``JobClosed`` follows."""
+        self.handle(JobCancelled(at=self.clock.now(), job=job, reason=reason))
+
+    def progress(self, job: int) -> Progress | None:
+        """How far an open job is; None when the board does not hold it."""
+        found = self.board.jobs().get(job)
+        if found is None:
+            return None
+        return Progress(
+            rows=found.rows,
+            accepted_rows=found.accepted_rows,
+            cleared_rows=found.cleared_rows,
+            rate=found.rate,
+            eta=found.eta,
+        )
+
+    # ── rows ─────────────────────────────────────────────────────────────────
+
+    def block(self, job: int, number: int) -> BlockFile:
+        """The rows of a block, opened when first asked for."""
+        key = (job, number)
+        if key not in self._blocks:
+            self._blocks[key] = BlockFile(self.store.block_path(job, number))
+        return self._blocks[key]
+
+    def rows_of(self, segments: Iterable[Segment]) -> list[tuple[BlockFile, int, int]]:
+        """Where the rows of a share are: (block, start, stop) for each segment."""
+        return [(self.block(s.job, s.block), s.start, s.stop) for s in segments]
+
+    # ── going on ─────────────────────────────────────────────────────────────
+
+    async def run(self) -> None:
+        """Commit, read blocks and let time pass, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.committer.run)
+            nursery.start_soon(self._read_blocks)
+            nursery.start_soon(self._tick)
+            self.carry_out(self.board.start(self.clock.now()))
+
+    async def _tick(self) -> None:
+        while True:
+            await trio.sleep(TICK_SECONDS)
+            self.handle(Tick(at=self.clock.now()))
+
+    async def _read_blocks(self) -> None:
+        async for wanted in self._to_read:
+            path = await self.in_thread(self.store.block_path, wanted.job, wanted.block)
+            block = await self.in_thread(BlockFile, path)
+            self._blocks[wanted.job, wanted.block] = block
+            self.handle(
+                BlockOpened(
+                    at=self.clock.now(),
+                    job=wanted.job,
+                    block=wanted.block,
+                    lengths=block.lengths.astype("int32"),
+                    works=block.works.astype("int64"),
+                )
+            )
+
+    async def in_thread(self, function: Callable[..., _T], *arguments: object) -> _T:
+        if self._inline:
+            await trio.lowlevel.checkpoint()
+            return function(*arguments)
+        return await trio.to_thread.run_sync(function, *arguments)
+
+    def _release(self, message: Message) -> None:
+        match message:
+            case (
+                Notify(session=session)
+                | Cancel(session=session)
+                | SetDifficulty(session=session)
+                | Accepted(session=session)
+                | Refused(session=session)
+                | Disconnect(session=session)
+            ):
+                outbox = self._outboxes.get(session)
+                if outbox is not None:
+                    outbox.deliver(message)
+
+    def _committed(self, records: list[Record]) -> None:
+        self._on_records(records)
+        self._regulate()
+        for record in records:
+            if isinstance(record, JobClosed):
+                self._job_closed(record.job, record.state)
+
+    def _regulate(self) -> None:
+        """Above the high-water mark: no more leases, then no more reading, until it has sunk."""
+        waiting = self.committer.waiting_bytes
+        if not self._paused and waiting > self._high_water // 2:
+            self._paused = True
+            self.handle(LeasingPaused(at=self.clock.now(), paused=True))
+        elif self._paused and waiting < self._high_water // 4:
+            self._paused = False
+            self.handle(LeasingPaused(at=self.clock.now(), paused=False))
+        if waiting > self._high_water:
+            if self.room.is_set():
+                self.room = trio.Event()
+        elif not self.room.is_set():
+            self.room.set()
+
+    def _keep_for_replay(self, event: Event) -> None:
+        _log.critical("the board failed", event_type=type(event).__name__, exc_info=True)
+        if self._dump is not None:
+            self._dump.write_bytes(pickle.dumps(event))
+
+
+def verdicts_in(records: Iterable[Record]) -> bool:
+    """Whether settlement has something to do after these records."""
+    return any(isinstance(record, ShareJudged | JobClosed) for record in records)

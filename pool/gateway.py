@@ -1,0 +1,467 @@
+"""The gateway: rigs' connections. Frames become events, the board's messages become frames."""
+
+from __future__ import annotations
+
+import ipaddress
+import secrets
+import ssl
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import assert_never
+
+import numpy as np
+import structlog
+import trio
+
+import stratum
+from pool.accounts import split_user
+from pool.config import HttpConfig, StratumConfig
+from pool.core import Core
+from pool.models import Models, RegisteredModel
+from shares.board.effects import (
+    Accepted,
+    Cancel,
+    Disconnect,
+    Message,
+    Notify,
+    Refused,
+    SetDifficulty,
+)
+from shares.board.events import (
+    DifficultySuggested,
+    LeaseReleased,
+    ModelStaged,
+    ModelUnstaged,
+    PartMalformed,
+    SessionOpened,
+)
+from shares.results import row_digests
+from stratum import messages as wire
+from stratum.arrays import ArrayError, pack_rows, unpack
+from stratum.errors import Code, ProtocolViolation
+from stratum.server import ConnectionClosed, PoolConnection
+
+_log = structlog.get_logger("pool.gateway")
+
+
+@dataclass(slots=True)
+class GatewayStatistics:
+    """Counted since the start, for metrics."""
+
+    opened: int = 0
+    refused: Counter[str] = field(default_factory=Counter)  # {why a connection was not taken: n}
+    authorisations: Counter[str] = field(default_factory=Counter)  # {outcome: n}
+    violations: Counter[str] = field(default_factory=Counter)  # {reason: n}
+    malformed: Counter[str] = field(default_factory=Counter)  # {reason: n}
+    bytes_in: int = 0
+    bytes_out: int = 0
+    frames_in: int = 0
+    frames_out: int = 0
+
+
+class Gateway:
+    """Every connection of every rig."""
+
+    def __init__(
+        self,
+        core: Core,
+        models: Models,
+        config: StratumConfig,
+        http: HttpConfig,
+        *,
+        first_session: int = 1,
+        new_name: Callable[[], str] = lambda: secrets.token_hex(8),
+        http_port: int = 0,
+    ) -> None:
+        """``new_name`` names sessions; a simulation passes a deterministic one."""
+        self.core = core
+        self.models = models
+        self.config = config
+        self.statistics = GatewayStatistics()
+        self.stopping = False
+        self.http_port = http_port
+        self._http = http
+        self._next_session = first_session
+        self._new_name = new_name
+        self._sessions: dict[int, _Session] = {}  # authorised ones
+        self._per_address: Counter[str] = Counter()
+        self._set_aside: set[str] = set()
+
+    @property
+    def connections(self) -> int:
+        """Connections open now, authorised or not."""
+        return sum(self._per_address.values())
+
+    @property
+    def sessions(self) -> int:
+        """Authorised sessions open now."""
+        return len(self._sessions)
+
+    async def serve_stream(self, stream: trio.abc.Stream, address: str = "") -> None:
+        """Serve one connection to its end. Nothing that happens to it reaches the others."""
+        if self.connections >= self.config.max_connections:
+            self.statistics.refused["max_connections"] += 1
+            await trio.aclose_forcefully(stream)
+            return
+        if address and self._per_address[address] >= self.config.max_connections_per_address:
+            self.statistics.refused["max_connections_per_address"] += 1
+            await trio.aclose_forcefully(stream)
+            return
+        self._per_address[address] += 1
+        self.statistics.opened += 1
+        connection = PoolConnection(
+            stream,
+            authorise_timeout=self.config.authorise_seconds,
+            max_frame=self.config.max_frame_bytes,
+            max_buffered=self.config.max_buffered_bytes,
+            keepalive=self.config.keepalive_seconds,
+        )
+        session = _Session(self, connection, self._next_session, address)
+        self._next_session += 1
+        try:
+            async with connection:
+                await session.run()
+        except ConnectionClosed as error:
+            session.log.debug("connection closed", reason=str(error))
+        except ProtocolViolation as error:
+            self.statistics.violations[error.reason] += 1
+            session.log.info("connection refused", reason=error.reason, detail=str(error))
+        except (OSError, ssl.SSLError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            session.log.debug("connection lost", error=str(error))
+        except Exception:
+            # Our own fault: this session fails alone, and the operator hears of it.
+            self.statistics.violations["internal_error"] += 1
+            session.log.exception("session failed")
+        finally:
+            session.end()
+            self._per_address[address] -= 1
+            if not self._per_address[address]:
+                del self._per_address[address]
+            self.statistics.bytes_in += connection.bytes_in
+            self.statistics.bytes_out += connection.bytes_out
+            self.statistics.frames_in += connection.frames_in
+            self.statistics.frames_out += connection.frames_out
+
+    def announce(self, models: list[RegisteredModel]) -> None:
+        """Tell every rig of new models."""
+        for session in self._sessions.values():
+            for model in models:
+                session.announce(model)
+
+    def say_goodbye(self, wait: float) -> None:
+        """The pool stops: rigs keep what they have and come back after ``wait`` seconds."""
+        self.stopping = True
+        for session in self._sessions.values():
+            session.connection.queue(wire.Reconnect(0, "", 0, wait))
+
+    def file_url(self, sha256: str) -> str:
+        """Where a rig fetches a model's file."""
+        path = f"/api/v1/models/files/{sha256}"
+        if self._http.public_url:
+            return self._http.public_url.rstrip("/") + path
+        return f":{self.http_port}{path}"
+
+    def opened(self, session: _Session) -> None:
+        """An authorised session."""
+        self._sessions[session.number] = session
+
+    def closed(self, session: _Session) -> None:
+        """It is over."""
+        self._sessions.pop(session.number, None)
+
+
+class _Session:
+    """One connection: what it said so far, and the board's voice towards it."""
+
+    def __init__(
+        self, gateway: Gateway, connection: PoolConnection, number: int, address: str
+    ) -> None:
+        self.number = number
+        self.connection = connection
+        self.log = _log.bind(session=number, address=address)
+        self._gateway = gateway
+        self._core = gateway.core
+        self._address = address
+        self._credit = 1
+        self._suggested = 0
+        self._authorised = False
+        self._models: dict[str, RegisteredModel] = {}  # {digest: announced}
+        self._lease_models: dict[int, str] = {}  # {lease: digest}
+        self._over = trio.Event()
+
+    async def run(self) -> None:
+        """Read messages until the connection ends or the board says so."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._stop_when_over, nursery.cancel_scope)
+            while True:
+                for message in await self.connection.receive():
+                    await self._received(message)
+                await self._core.room.wait()
+
+    def end(self) -> None:
+        """The connection is gone."""
+        self._gateway.closed(self)
+        if self._authorised:
+            self._core.detach(self.number)
+
+    async def _stop_when_over(self, scope: trio.CancelScope) -> None:
+        await self._over.wait()
+        with trio.move_on_after(5):
+            await self.connection.drain()
+        scope.cancel()
+
+    # ── from the rig ─────────────────────────────────────────────────────────
+
+    async def _received(self, message: wire.FromRig) -> None:
+        now = self._core.clock.now()
+        match message:
+            case wire.Configure():
+                self._configure(message)
+            case wire.Subscribe():
+                self._credit = max(1, min(64, message.credit))
+                name = self._gateway._new_name()
+                self.connection.accept(message, [name, bool(message.session)])
+            case wire.Authorize():
+                await self._authorise(message)
+            case wire.SuggestDifficulty():
+                self.connection.accept(message)
+                if message.work > 0 and self._authorised:
+                    self._core.handle(
+                        DifficultySuggested(at=now, session=self.number, work=message.work)
+                    )
+                else:
+                    self._suggested = max(0, message.work)
+            case wire.ModelReady():
+                self.connection.accept(message)
+                if message.model in self._models:
+                    self._core.handle(
+                        ModelStaged(at=now, session=self.number, model=message.model)
+                    )
+            case wire.ModelFailed():
+                self.connection.accept(message)
+                self.log.warning(
+                    "rig cannot compute a model", model=message.model, reason=message.reason[:200]
+                )
+                if message.model in self._models:
+                    self._core.handle(
+                        ModelUnstaged(at=now, session=self.number, model=message.model)
+                    )
+            case wire.Submit():
+                self._submit(message)
+            case wire.Release():
+                self._core.handle(
+                    LeaseReleased(
+                        at=now,
+                        session=self.number,
+                        request=message.id,
+                        lease=message.lease,
+                        reason=message.reason[:64],
+                    )
+                )
+            case wire.Ping():
+                self.connection.accept(message)
+            case wire.Result() | wire.Error():
+                pass  # the answer to our keep-alive
+            case _:
+                assert_never(message)
+
+    def _configure(self, message: wire.Configure) -> None:
+        if message.protocol != wire.PROTOCOL:
+            self.connection.refuse(
+                message,
+                Code.NOT_CONFIGURED,
+                "wrong_protocol",
+                f"this pool speaks protocol {wire.PROTOCOL}, not {message.protocol}",
+            )
+            return
+        config = self._gateway.config
+        self.connection.accept(
+            message,
+            {
+                "protocol": wire.PROTOCOL,
+                "agent": f"inferpool/{stratum.VERSION}",
+                "max_frame": config.max_frame_bytes,
+                "keepalive": config.keepalive_seconds,
+            },
+        )
+
+    async def _authorise(self, message: wire.Authorize) -> None:
+        outcomes = self._gateway.statistics.authorisations
+        if self._gateway.stopping:
+            self.connection.refuse(message, Code.OTHER, "stopping", "the pool is stopping")
+            return
+        try:
+            account_name, rig = split_user(message.user)
+        except ValueError as error:
+            outcomes["bad_user"] += 1
+            self.connection.refuse(message, Code.UNAUTHORIZED, "bad_user", str(error))
+            return
+        account = await self._core.in_thread(self._core.store.account_by_token, message.token)
+        if account is None or account.name != account_name or account.role != "miner":
+            # One answer for all three: a name must not be probed for without its token.
+            outcomes["bad_token"] += 1
+            self.log.info("authorisation refused", user=message.user)
+            self.connection.refuse(
+                message,
+                Code.UNAUTHORIZED,
+                "bad_token",
+                f"the token does not open the miner account {account_name!r}",
+            )
+            return
+        outcomes["ok"] += 1
+        self._authorised = True
+        self.log = self.log.bind(rig=message.user)
+        self.connection.accept(message)
+        self._gateway.opened(self)
+        self._core.attach(self.number, self)
+        self._core.handle(
+            SessionOpened(
+                at=self._core.clock.now(),
+                session=self.number,
+                account=account_name,
+                rig=rig,
+                credit=self._credit,
+                group=network_group(self._address),
+                suggested=self._suggested,
+            )
+        )
+        self.log.info("rig connected", credit=self._credit)
+        for model in self._gateway.models.list():
+            self.announce(model)
+
+    def announce(self, model: RegisteredModel) -> None:
+        """Tell the rig of a model, so that its weights are staged before its first share."""
+        if model.digest in self._models:
+            return
+        self._models[model.digest] = model
+        self.connection.queue(
+            wire.Model(
+                0,
+                model.digest,
+                model.text,
+                tuple(
+                    wire.FileLocation(file.name, self._gateway.file_url(file.sha256))
+                    for file in model.engine_files
+                ),
+            )
+        )
+
+    def _submit(self, message: wire.Submit) -> None:
+        model = self._lease_models.get(message.lease)
+        if model is None:
+            model = self._core.board.lease_model(message.lease)
+        if model is None:
+            self.connection.refuse(
+                message, Code.STALE, "unknown_lease", "no such lease, or it is long over"
+            )
+            return
+        manifest = self._gateway.models.by_digest(model).manifest
+        try:
+            payload, digests, rows = read_outcome(
+                message.outcome, manifest.dtype, manifest.width
+            )
+        except ArrayError as error:
+            self._gateway.statistics.malformed[error.reason] += 1
+            self.log.info(
+                "malformed part", lease=message.lease, reason=error.reason, detail=str(error)
+            )
+            self._core.handle(
+                PartMalformed(
+                    at=self._core.clock.now(),
+                    session=self.number,
+                    request=message.id,
+                    lease=message.lease,
+                    reason=error.reason,
+                )
+            )
+            return
+        self._core.submit(
+            self.number,
+            request=message.id,
+            lease=message.lease,
+            part=message.part,
+            first_row=message.first_row,
+            rows=rows,
+            final=message.final,
+            digests=digests,
+            payload=payload,
+        )
+
+    # ── from the board ───────────────────────────────────────────────────────
+
+    def deliver(self, message: Message) -> None:
+        """Encode one message of the board's and send it soon."""
+        match message:
+            case Notify():
+                self._notify(message)
+            case Cancel():
+                self._lease_models.pop(message.lease, None)
+                self.connection.queue(wire.Cancel(0, message.lease, message.reason))
+            case SetDifficulty():
+                self.connection.queue(wire.SetDifficulty(0, message.work))
+            case Accepted():
+                self.connection.queue(wire.Result(message.request, True))
+            case Refused():
+                self.connection.queue(
+                    wire.Error(message.request, message.code, message.reason, "")
+                )
+            case Disconnect():
+                self.connection.queue(wire.ShowMessage(0, f"disconnected: {message.reason}"))
+                self._over.set()
+
+    def _notify(self, message: Notify) -> None:
+        lengths, tokens = [], []
+        for block, start, stop in self._core.rows_of(message.segments):
+            some_lengths, some_tokens = block.take(start, stop)
+            lengths.append(some_lengths)
+            tokens.append(some_tokens)
+        self._lease_models[message.lease] = message.model
+        self.connection.queue(
+            wire.Notify(
+                0,
+                message.lease,
+                message.model,
+                message.operation,
+                message.timeout,
+                pack_rows(np.concatenate(lengths), np.concatenate(tokens)),
+            )
+        )
+
+
+def read_outcome(outcome: wire.Outcome, dtype: str, width: int) -> tuple[bytes, bytes, int]:
+    """Check a part's structure and digest it.
+
+    Returns the payload as it is stored (the rows' bytes, then the failed positions as uint32),
+    the digests (16 bytes a row), and the number of rows. Raises ``ArrayError`` with a reason:
+    ``wrong_dtype``, ``wrong_shape``, ``wrong_length``, ``not_finite`` or ``bad_failed_rows``.
+    """
+    values = unpack(outcome.values, dtype, dimensions=2)
+    rows = values.shape[0]
+    if rows < 1 or values.shape[1] != width:
+        raise ArrayError(
+            "wrong_shape", f"shape {list(values.shape)} should be [rows ≥ 1, {width}]"
+        )
+    failed = outcome.failed
+    if any(not 0 <= row < rows for row in failed) or len(set(failed)) != len(failed):
+        raise ArrayError("bad_failed_rows", f"failed rows must be distinct and below {rows}")
+    if failed and values[list(failed)].any():
+        raise ArrayError("bad_failed_rows", "a failed row's values must be zero")
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise ArrayError("not_finite", "a value is NaN or infinite; such a row must be `failed`")
+    data = outcome.values.data
+    digests = row_digests(data, len(data) // rows, frozenset(failed))
+    payload = bytes(data) + np.asarray(sorted(failed), "<u4").tobytes()
+    return payload, digests, rows
+
+
+def network_group(address: str) -> str:
+    """The network block that limits and audits go by: /24, /48; "" for loopback or unknown."""
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return ""
+    if ip.is_loopback:
+        return ""
+    bits = 24 if ip.version == 4 else 48
+    return str(ipaddress.ip_network((ip, bits), strict=False))

@@ -1,0 +1,146 @@
+"""Prometheus metrics. The registry is passed in; what is durable is counted from its records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from shares.board.effects import (
+    CheckEnded,
+    CreditEarned,
+    HeldForfeited,
+    JobClosed,
+    LeaseEnded,
+    LeaseIssued,
+    PartAccepted,
+    Record,
+    RefereePaid,
+    ShareJudged,
+)
+
+_COMMIT_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
+_GROUP_RECORDS = (1, 4, 16, 64, 256, 1024, 4096)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One value read when Prometheus asks: ``counter`` names end in ``_total``."""
+
+    name: str
+    help: str
+    value: float
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+class PoolMetrics:
+    """Everything ``/metrics`` shows."""
+
+    def __init__(self, registry: CollectorRegistry, read: Callable[[], list[Sample]]) -> None:
+        """``read`` gives the samples that are kept elsewhere (sessions, queues, referee)."""
+        self.registry = registry
+        self._shares = _counter(
+            registry, "inferpool_shares_total", "Shares by verdict.", "verdict", "reason"
+        )
+        self._leases = _counter(
+            registry, "inferpool_leases_ended_total", "Leases that ended.", "state", "fault"
+        )
+        self._work = _counter(
+            registry, "inferpool_work_total", "Work by what became of it.", "state"
+        )
+        self._rows = _counter(registry, "inferpool_rows_accepted_total", "Rows in accepted parts.")
+        self._parts = _counter(registry, "inferpool_parts_accepted_total", "Accepted parts.")
+        self._checks = _counter(
+            registry, "inferpool_checks_total", "Checked rows by outcome.", "checker", "outcome"
+        )
+        self._referee_work = _counter(
+            registry, "inferpool_referee_work_total", "Work of the referee's runs."
+        )
+        self._offences = _counter(registry, "inferpool_offences_total", "Confirmed offences.")
+        self._forfeited = _counter(
+            registry, "inferpool_forfeited_units_total", "Held pay forfeited, in units."
+        )
+        self._jobs = _counter(registry, "inferpool_jobs_closed_total", "Jobs closed.", "state")
+        self._commit = Histogram(
+            "inferpool_commit_seconds",
+            "Time to make one group durable.",
+            buckets=_COMMIT_SECONDS,
+            registry=registry,
+        )
+        self._group = Histogram(
+            "inferpool_commit_group_records",
+            "Records in one commit group.",
+            buckets=_GROUP_RECORDS,
+            registry=registry,
+        )
+        self.loop_lag = Gauge(
+            "inferpool_event_loop_lag_seconds",
+            "How late the event loop woke at the last look.",
+            registry=registry,
+        )
+        registry.register(_Reader(read))
+
+    def committed(self, records: list[Record]) -> None:
+        """Count what became durable."""
+        for record in records:
+            match record:
+                case LeaseIssued():
+                    self._work.labels("dispatched").inc(record.work)
+                case LeaseEnded():
+                    self._leases.labels(record.state, record.fault).inc()
+                case PartAccepted():
+                    self._parts.inc()
+                    self._rows.inc(record.rows)
+                case CreditEarned():
+                    self._work.labels(f"accepted_{record.kind}").inc(record.work)
+                case ShareJudged():
+                    self._shares.labels(record.state, record.reason).inc()
+                case CheckEnded():
+                    by = "referee" if record.checker == "referee" else "rig"
+                    self._checks.labels(by, record.outcome).inc()
+                case RefereePaid():
+                    self._referee_work.inc(record.work)
+                case HeldForfeited():
+                    self._offences.inc()
+                    self._forfeited.inc(record.units)
+                case JobClosed():
+                    self._jobs.labels(record.state).inc()
+                case _:
+                    pass
+
+    def group_written(self, seconds: float, records: int) -> None:
+        """One commit group is durable."""
+        self._commit.observe(seconds)
+        self._group.observe(records)
+
+
+class _Reader(Collector):
+    """Turns samples into metric families at each scrape."""
+
+    def __init__(self, read: Callable[[], list[Sample]]) -> None:
+        self._read = read
+
+    def describe(self) -> list[Metric]:
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        families: dict[str, Metric] = {}
+        for sample in self._read():
+            family = families.get(sample.name)
+            if family is None:
+                kind = (
+                    CounterMetricFamily if sample.name.endswith("_total") else GaugeMetricFamily
+                )
+                family = kind(
+                    sample.name, sample.help, labels=[name for name, _ in sample.labels]
+                )
+                families[sample.name] = family
+            family.add_metric([value for _, value in sample.labels], sample.value)  # type: ignore[attr-defined] # both kinds have it, their base has not
+        yield from families.values()
+
+
+def _counter(registry: CollectorRegistry, name: str, text: str, *labels: str) -> Counter:
+    return Counter(name, text, labels, registry=registry)

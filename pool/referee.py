@@ -1,0 +1,154 @@
+"""The referee: the pool's own engine. It settles disputes and draws its own sample.
+
+It runs in a process of its own, is handed files and row numbers, and answers with digests.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import structlog
+import trio
+import trio_parallel
+
+from pool.batches.blockfile import BlockFile
+from pool.models import Models
+from shares.board.effects import RefereeWanted
+from shares.results import row_digests
+
+_log = structlog.get_logger("pool.referee")
+
+Answer = Callable[[RefereeWanted, tuple[int, ...], bytes], None]
+Compute = Callable[[bytes, dict[str, str], str, str, Sequence[int]], Awaitable[bytes]]
+
+
+class Referee:
+    """Takes orders, computes them a few rows at a time, urgent ones first."""
+
+    def __init__(
+        self,
+        models: Models,
+        block_path: Callable[[int, int], Path],
+        *,
+        compute: Compute | None = None,
+        rows_per_run: int = 64,
+        threads: int = 0,
+    ) -> None:
+        """``compute`` replaces the worker process (simulations compute in the loop)."""
+        self._models = models
+        self._block_path = block_path
+        self._compute = compute
+        self._rows_per_run = rows_per_run
+        self._threads = threads
+        self._urgent: deque[tuple[RefereeWanted, tuple[int, ...]]] = deque()
+        self._patient: deque[tuple[RefereeWanted, tuple[int, ...]]] = deque()
+        self._work = trio.Event()
+        self.answer: Answer = lambda _order, _rows, _digests: None
+        self.rows = 0
+        self.seconds = 0.0
+
+    @property
+    def waiting_rows(self) -> int:
+        """Rows ordered and not yet computed."""
+        return sum(len(rows) for queue in (self._urgent, self._patient) for _, rows in queue)
+
+    def want(self, order: RefereeWanted) -> None:
+        """Queue an order."""
+        queue = self._urgent if order.urgent else self._patient
+        for start in range(0, len(order.rows), self._rows_per_run):
+            queue.append((order, order.rows[start : start + self._rows_per_run]))
+        self._work.set()
+
+    async def run(self) -> None:
+        """Compute orders until cancelled."""
+        async with trio_parallel.open_worker_context(
+            idle_timeout=float("inf"), grace_period=5.0
+        ) as workers:
+            compute = self._compute or _in_process(workers, self._threads)
+            while True:
+                await self._work.wait()
+                queue = self._urgent or self._patient
+                if not queue:
+                    self._work = trio.Event()
+                    continue
+                order, rows = queue.popleft()
+                started = trio.current_time()
+                digests = await self._judge(compute, order, rows)
+                self.seconds += trio.current_time() - started
+                self.rows += len(rows)
+                self.answer(order, rows, digests)
+
+    async def _judge(self, compute: Compute, order: RefereeWanted, rows: tuple[int, ...]) -> bytes:
+        """Compute, again and again if the process dies: that is the pool's fault, nobody's loss."""
+        model = self._models.by_digest(order.model)
+        files = {file.name: str(self._models.path(file)) for file in model.engine_files}
+        path = str(self._block_path(order.job, order.block))
+        delay = 1.0
+        while True:
+            try:
+                return await compute(model.text, files, order.operation, path, rows)
+            except (trio_parallel.BrokenWorkerError, OSError) as error:
+                _log.error("the referee's process failed", error=str(error), again_in=delay)
+                await trio.sleep(delay)
+                delay = min(60.0, delay * 2)
+
+
+def _in_process(workers: trio_parallel.WorkerContext, threads: int) -> Compute:
+    one = trio.CapacityLimiter(1)
+
+    async def compute(
+        text: bytes, files: dict[str, str], operation: str, block: str, rows: Sequence[int]
+    ) -> bytes:
+        return await workers.run_sync(
+            compute_rows,
+            text,
+            tuple(sorted(files.items())),
+            operation,
+            block,
+            tuple(rows),
+            threads,
+            limiter=one,
+            kill_on_cancel=True,
+        )
+
+    return compute
+
+
+@lru_cache(maxsize=4)
+def _engine(text: bytes, files: tuple[tuple[str, str], ...], threads: int) -> Any:
+    from gpu_worker.engine import load_engine
+
+    manifest: Mapping[str, Any] = json.loads(text)
+    paths = {name: Path(path) for name, path in files}
+    return load_engine(manifest, paths, backend="numpy", threads=threads or os.cpu_count())
+
+
+def compute_rows(
+    text: bytes,
+    files: tuple[tuple[str, str], ...],
+    operation: str,
+    block_path: str,
+    rows: tuple[int, ...],
+    threads: int,
+) -> bytes:
+    """Compute rows of a block with the pool's engine; returns their digests (16 bytes a row).
+
+    Runs in the referee's process; the engine is loaded once for each model.
+    """
+    engine = _engine(text, files, threads)
+    block = BlockFile(Path(block_path))
+    try:
+        lengths, tokens = block.take_rows(rows)
+    finally:
+        block.close()
+    digests = []
+    for chunk in engine.run(operation, lengths, tokens, len(rows)):
+        row_bytes = chunk.values.shape[1] * chunk.values.dtype.itemsize
+        digests.append(row_digests(memoryview(chunk.values).cast("B"), row_bytes, chunk.failed))
+    return b"".join(digests)
