@@ -84,7 +84,9 @@ def read_request(body: dict[str, Any], endpoint: str, model: ServedModel) -> Req
     """Check a request's body and take its rows out. The model's name is not looked at."""
     for name in body:
         if name not in _PARAMETERS[endpoint]:
-            return Refusal(f"unknown parameter {name[:80]!r}: leave it out", name, "unknown_parameter")
+            return Refusal(
+                f"unknown parameter {name[:80]!r}: leave it out", name, "unknown_parameter"
+            )
     truncate = body.get("truncate", False)
     if not isinstance(truncate, bool):
         return _invalid("truncate", "must be true or false")
