@@ -1,0 +1,124 @@
+"""What a rig is told: which pools, who it is, and how much it takes on."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+DEFAULT_PORT = 3333
+_SCHEMES = {"stratum+tcp": False, "stratum+ssl": True}
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
+
+
+@dataclass(frozen=True, slots=True)
+class PoolAddress:
+    """Where a pool listens; ``tls`` for ``stratum+ssl``."""
+
+    host: str
+    port: int
+    tls: bool = False
+
+    def __str__(self) -> str:
+        scheme = "stratum+ssl" if self.tls else "stratum+tcp"
+        return f"{scheme}://{bracketed(self.host)}:{self.port}"
+
+
+def bracketed(host: str) -> str:
+    """``host`` as a URL spells it: an IPv6 address goes into brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
+def parse_pool(url: str) -> PoolAddress:
+    """Read ``stratum+tcp://HOST[:PORT]`` or ``stratum+ssl://HOST[:PORT]``; port 3333 if unnamed.
+
+    Raises ``ValueError`` in words for the miner.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in _SCHEMES:
+        raise ValueError(
+            f"pool URL {url!r} must begin with stratum+tcp:// or stratum+ssl://, "
+            "for example stratum+tcp://pool.example:3333"
+        )
+    if parts.username or parts.password:
+        raise ValueError(
+            f"pool URL of {parts.hostname!r} must not carry a user or a password; "
+            "use --user and --token-file"
+        )
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ValueError(f"pool URL {url!r} must end after the port")
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        raise ValueError(f"pool URL {url!r} has no valid port; use a number from 1 to 65535")
+    if not parts.hostname:
+        raise ValueError(f"pool URL {url!r} names no host")
+    return PoolAddress(parts.hostname, port or DEFAULT_PORT, _SCHEMES[parts.scheme])
+
+
+def check_user(user: str) -> str:
+    """Return ``user`` when it is ``ACCOUNT.RIG``; raise ``ValueError`` in words otherwise."""
+    names = user.split(".")
+    if len(names) != 2:
+        raise ValueError(
+            f"user {user!r} must be ACCOUNT.RIG with exactly one dot, for example alice.rig1"
+        )
+    for what, name in zip(("account", "rig"), names, strict=True):
+        if not _NAME.fullmatch(name):
+            raise ValueError(
+                f"{what} name {name!r} in user {user!r} must be 1 to 32 of a-z, 0-9, _ and -, "
+                "beginning with a letter or a digit"
+            )
+    return user
+
+
+def default_cache() -> Path:
+    """``$XDG_CACHE_HOME/inferpool``, or ``~/.cache/inferpool``."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    # The XDG specification says that a relative path is invalid and must be ignored.
+    root = Path(base) if base.startswith("/") else Path.home() / ".cache"
+    return root / "inferpool"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RigConfig:
+    """Everything a rig is told. Times are seconds, sizes bytes."""
+
+    pools: tuple[PoolAddress, ...]
+    """In order of preference; the first that answers is used, the first of all is returned to."""
+    user: str
+    token: str = field(repr=False)
+    cache: Path = field(default_factory=default_cache)
+    cache_limit: int = 64 << 30
+    backend: str = "auto"
+    threads: int | None = None
+    credit: int = 3
+    """Shares held at once: one uploads, one computes, one arrives."""
+    ca: Path | None = None
+    """Certificates to trust instead of the system's, for ``stratum+ssl`` and https."""
+    drain: float = 20.0
+    """How long a share that is computing may take to finish when the rig is told to stop."""
+    part_bytes: int = 1 << 20
+    part_rows: int = 256
+    part_seconds: float = 2.0
+    """A part ends at whichever of these three comes first, and holds one row at least."""
+    connect_timeout: float = 10.0
+    first_backoff: float = 1.0
+    longest_backoff: float = 60.0
+    denied_backoff: float = 120.0
+    """The wait after a refused name or token: somebody has to act before it can succeed."""
+    good_session: float = 10.0
+    """A session that lasted this long resets the wait before the next try."""
+    probe_interval: float = 60.0
+    """How often a rig on a lesser pool looks whether the first is back."""
+
+    def __post_init__(self) -> None:
+        if not self.pools:
+            raise ValueError("pools must name one pool at least")
+        if self.credit < 1:
+            raise ValueError(f"credit must be 1 or more, not {self.credit}")
+        check_user(self.user)
