@@ -119,6 +119,7 @@ job = Table(
     Column("cancelling_at", Float),
     Column("cancelled_at", Float),
     Column("closed", String),  # the board's last word: completed | cancelled | expired
+    Column("settled", Float),  # when its escrows were emptied
     Column("output_file", String),
     Column("error_file", String),
     Column("errors", JSON(none_as_null=True)),  # [{code, line, message, param}]
@@ -135,6 +136,8 @@ job = Table(
     Column("check_reserved", BigInteger, nullable=False, default=0),
     Column("fee_reserved", BigInteger, nullable=False, default=0),
 )
+
+Index("job_unsettled", job.c.id, sqlite_where=job.c.settled.is_(None))
 
 block = Table(
     "block",
@@ -157,13 +160,17 @@ lease = Table(
     Column("rig", String, nullable=False),
     Column("model", String, nullable=False),
     Column("operation", String, nullable=False),
-    Column("segments", LargeBinary, nullable=False),  # MessagePack [[job, block, start, stop, kind]]
+    Column(
+        "segments", LargeBinary, nullable=False
+    ),  # MessagePack [[job, block, start, stop, kind]]
     Column("rows", Integer, nullable=False),
     Column("work", BigInteger, nullable=False),
     Column("difficulty", BigInteger, nullable=False),
     Column("issued", Float, nullable=False),
     Column("deadline", Float, nullable=False),
-    Column("state", String, nullable=False),  # open | done | expired | released | malformed | cancelled
+    Column(
+        "state", String, nullable=False
+    ),  # open | done | expired | released | malformed | cancelled
     Column("fault", String, nullable=False, default="none"),  # none | rig | network | pool
     Column("ended", Float),
     # The share's verdict: open (nothing accepted yet) | accepted | cleared | rejected | void
@@ -228,8 +235,10 @@ credit = Table(
     Column("judged", Float),
     UniqueConstraint("lease", "part", "job", "kind", "source"),
 )
-Index("credit_job", credit.c.job)
-Index("credit_rig", credit.c.account, credit.c.rig, credit.c.state)
+Index("credit_job", credit.c.job, credit.c.state)
+Index("credit_rig", credit.c.account, credit.c.rig, credit.c.state, credit.c.judged)
+_unposted = credit.c.posted.is_distinct_from(credit.c.state)
+Index("credit_unposted", credit.c.id, sqlite_where=_unposted, postgresql_where=_unposted)
 
 check = Table(
     "check_row",
@@ -246,7 +255,7 @@ check = Table(
     Column("checker", String),
     Column("ended", Float),
 )
-Index("check_open", check.c.outcome)
+Index("check_open", check.c.id, sqlite_where=check.c.outcome.is_(None))
 
 epoch = Table(
     "epoch",
@@ -269,6 +278,7 @@ referee_run = Table(
     Column("amount", BigInteger, nullable=False),
     Column("posted", Boolean, nullable=False, default=False),
 )
+Index("referee_run_job", referee_run.c.job)
 
 forfeit = Table(
     "forfeit",
@@ -294,6 +304,14 @@ entry = Table(
     Column("amount", BigInteger, nullable=False),
     Column("at", Float, nullable=False),
     UniqueConstraint("kind", "ref", "account_code"),
+)
+
+# What the entries of each account code add up to, kept by the same transactions.
+balance = Table(
+    "balance",
+    metadata,
+    Column("account_code", String, primary_key=True),
+    Column("units", BigInteger, nullable=False),
 )
 
 audit_log = Table(
