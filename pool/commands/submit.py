@@ -1,0 +1,190 @@
+"""``inferpool submit``: a customer's batch, from the file to its results."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pool.commands.common import echo_json, json_option
+
+_ERRORS_SHOWN = 10
+
+
+@click.command(
+    epilog="Example:  inferpool submit texts.jsonl --model all-MiniLM-L6-v2"
+    " --url http://127.0.0.1:8080 --key-file customer.key --wait --output vectors.jsonl"
+)
+@click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--model", help="The model of lines that name none.")
+@click.option("--url", required=True, metavar="http://HOST:PORT", help="The pool's HTTP address.")
+@click.option(
+    "--key-file",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A file that holds the customer's token.",
+)
+@click.option("--endpoint", default="/v1/embeddings", show_default=True, help="What is asked for.")
+@click.option("--wait", is_flag=True, help="Stay until the batch is over, and fetch its output.")
+@click.option("--batch", "batch_id", metavar="ID", help="Wait for this batch; upload nothing.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="OUT.jsonl",
+    help="Where results go; refused lines go to OUT.errors.jsonl.  [default: FILE.output.jsonl]",
+)
+@json_option
+def submit(
+    file: Path | None,
+    model: str | None,
+    url: str,
+    key_file: Path,
+    endpoint: str,
+    wait: bool,
+    batch_id: str | None,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Hand in the requests of FILE as one batch.
+
+    A line is a request in the form of OpenAI's Batch API, or {"input": "a text"}, with a
+    "custom_id" of your own if you like; the latter become requests to ENDPOINT for MODEL.
+    With --wait the exit code is 0 only when the batch completed.
+    """
+    import trio
+
+    from pool.customer import CustomerError
+
+    if (file is None) == (batch_id is None):
+        raise click.UsageError("give either FILE, or --batch ID to wait for one handed in before")
+    if batch_id is not None and not wait:
+        raise click.UsageError("--batch goes with --wait")
+    key = _read_key(key_file)
+    if output is None:
+        output = file.with_suffix(".output.jsonl") if file else Path(f"{batch_id}.output.jsonl")
+    if wait and not output.resolve().parent.is_dir():
+        raise click.ClickException(f"--output {output}: its folder does not exist")
+    begun = _Begun(batch_id)
+    try:
+        if file is not None:
+            trio.run(_hand_in, file, model, url, key, endpoint, begun)
+        if not wait:
+            _say_handed_in(begun, url, key_file, as_json)
+            return
+        facts = trio.run(_wait, url, key, begun.id, output)
+    except CustomerError as error:
+        raise click.ClickException(f"{error}{begun.hint(url, key_file, output)}") from None
+    except KeyboardInterrupt:
+        click.echo(f"interrupted{begun.hint(url, key_file, output)}", err=True)
+        raise click.exceptions.Exit(130) from None
+    _say_end(facts, as_json)
+
+
+class _Begun:
+    """The batch that this command has started, if it got that far."""
+
+    def __init__(self, batch: str | None) -> None:
+        self.id = batch or ""
+
+    def hint(self, url: str, key_file: Path, output: Path) -> str:
+        if not self.id:
+            return ""
+        return (
+            f"\nThe pool goes on with batch {self.id}. To wait for it again:\n"
+            f"  inferpool submit --batch {self.id} --url {url} --key-file {key_file}"
+            f" --wait --output {output}"
+        )
+
+
+def _read_key(key_file: Path) -> str:
+    try:
+        key = key_file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.ClickException(f"--key-file {key_file} cannot be read: {error}") from None
+    if not key or not key.isascii() or len(key.split()) != 1:
+        raise click.ClickException(f"--key-file {key_file} must hold one token and nothing else")
+    return key
+
+
+async def _hand_in(
+    file: Path, model: str | None, url: str, key: str, endpoint: str, begun: _Begun
+) -> None:
+    import trio
+
+    from pool.commands.lines import Lines, expand_file
+    from pool.commands.progress import upload_bar
+    from pool.customer import Customer
+
+    with tempfile.TemporaryDirectory(prefix="inferpool-submit-") as folder:
+        try:
+            ready = await trio.to_thread.run_sync(
+                expand_file, file, Lines(endpoint, model), Path(folder) / "input.jsonl"
+            )
+            size = ready.stat().st_size
+        except OSError as error:
+            raise click.ClickException(f"{file} cannot be read: {error.strerror}") from None
+        async with Customer(url, key) as customer:
+            with upload_bar(file.name, size) as sent:
+                uploaded = await customer.upload(ready, file.name, sent)
+            begun.id = (await customer.create_batch(uploaded, endpoint)).id
+
+
+async def _wait(url: str, key: str, batch: str, output: Path) -> dict[str, Any]:
+    from pool.commands.progress import batch_bar
+    from pool.customer import Customer
+
+    async with Customer(url, key) as customer:
+        with batch_bar(batch) as (seen, lost):
+            found = await customer.wait(batch, seen, lost)
+        facts: dict[str, Any] = {"batch": found.raw, "output": None, "errors": None}
+        for name, file, path in (
+            ("output", found.output_file_id, output),
+            ("errors", found.error_file_id, output.with_suffix(".errors.jsonl")),
+        ):
+            if file is not None:
+                await customer.download(file, path)
+                facts[name] = str(path)
+    return facts
+
+
+def _say_handed_in(begun: _Begun, url: str, key_file: Path, as_json: bool) -> None:
+    if as_json:
+        echo_json({"batch": {"id": begun.id}})
+        return
+    click.echo(f"batch {begun.id} is handed in. To wait for it and fetch its output:")
+    click.echo(f"  inferpool submit --batch {begun.id} --url {url} --key-file {key_file} --wait")
+
+
+def _say_end(facts: dict[str, Any], as_json: bool) -> None:
+    batch = facts["batch"]
+    counts = batch.get("request_counts") or {}
+    if as_json:
+        echo_json(facts)
+    else:
+        click.echo(
+            f"batch {batch['id']} is {batch['status']}:"
+            f" {counts.get('completed', 0):,} of {counts.get('total', 0):,} requests done,"
+            f" {counts.get('failed', 0):,} refused or failed"
+        )
+        for what in ("output", "errors"):
+            if facts[what]:
+                click.echo(f"{what}: {facts[what]}")
+    if batch["status"] != "completed":
+        raise click.ClickException(
+            f"batch {batch['id']} {batch['status']}" + _reasons(batch.get("errors"))
+        )
+
+
+def _reasons(errors: dict[str, Any] | None) -> str:
+    found = (errors or {}).get("data") or []
+    lines = [
+        "  "
+        + (f"line {error['line']}: " if error.get("line") else "")
+        + f"{error.get('code')}: {error.get('message')}"
+        for error in found[:_ERRORS_SHOWN]
+    ]
+    if len(found) > _ERRORS_SHOWN:
+        lines.append(f"  and {len(found) - _ERRORS_SHOWN:,} more")
+    return ":\n" + "\n".join(lines) if lines else ""
