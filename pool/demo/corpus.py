@@ -7,6 +7,7 @@ that two runs on one machine get the same texts in the same order.
 from __future__ import annotations
 
 import ast
+import os
 import re
 import sysconfig
 import warnings
@@ -22,6 +23,7 @@ _LEFT_OUT = frozenset(
     {
         "__pycache__",
         "dist-packages",
+        "encodings",
         "ensurepip",
         "idlelib",
         "lib-dynload",
@@ -101,10 +103,16 @@ def prose(block: str) -> str | None:
 
 
 def _modules(library: Path) -> Iterator[tuple[str, Path]]:
-    for path in library.rglob("*.py"):
-        parts = path.relative_to(library).with_suffix("").parts
-        if _LEFT_OUT.isdisjoint(parts) and not parts[0].startswith(("config-", "_sysconfigdata")):
-            yield ".".join(part for part in parts if part != "__init__"), path
+    for folder, below, names in os.walk(library):
+        below[:] = [
+            name for name in below if name not in _LEFT_OUT and not name.startswith("config-")
+        ]
+        package = Path(folder).relative_to(library).parts
+        for name in names:
+            stem, extension = os.path.splitext(name)
+            if extension == ".py" and not stem.startswith("_sysconfigdata"):
+                module = package if stem == "__init__" else (*package, stem)
+                yield ".".join(module), Path(folder, name)
 
 
 def _docstrings(module: str, path: Path) -> Iterator[tuple[str, str]]:
