@@ -7,18 +7,30 @@ ignored. ``docs/PROTOCOL.md`` is the definition for other languages.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 PROTOCOL = 1
 
+# Bounds are checked as a message is decoded, so that nothing behind it meets absurd values.
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Credit = Annotated[int, msgspec.Meta(ge=1, le=2**16)]
+Port = Annotated[int, msgspec.Meta(ge=0, le=2**16 - 1)]
+Seconds = Annotated[float, msgspec.Meta(ge=0.0, le=1e9)]
+Name = Annotated[str, msgspec.Meta(max_length=256)]
+Words = Annotated[str, msgspec.Meta(max_length=2048)]
+DType = Annotated[str, msgspec.Meta(max_length=8)]
+Shape = Annotated[tuple[Count, ...], msgspec.Meta(max_length=8)]
+Positions = Annotated[tuple[Count, ...], msgspec.Meta(max_length=2**20)]
+Devices = Annotated[tuple["Device", ...], msgspec.Meta(max_length=64)]
+
 
 class Array(msgspec.Struct, array_like=True, frozen=True):
     """Numbers packed little-endian: NumPy dtype, shape, bytes (decoded without a copy)."""
 
-    dtype: str
-    shape: tuple[int, ...]
+    dtype: DType
+    shape: Shape
     data: memoryview
 
 
@@ -33,15 +45,15 @@ class Outcome(msgspec.Struct, array_like=True, frozen=True):
     """A part's result: ``values`` [rows, width]; ``failed`` rows have zero bytes and no result."""
 
     values: Array
-    failed: tuple[int, ...] = ()
+    failed: Positions = ()
 
 
 class Device(msgspec.Struct, array_like=True, frozen=True):
     """One GPU or CPU of a rig: ``kind`` such as ``cpu`` or ``NVIDIA H200``, memory in bytes."""
 
-    index: int
-    kind: str
-    memory: int = 0
+    index: Count
+    kind: Name
+    memory: Count = 0
 
 
 class FileLocation(msgspec.Struct, array_like=True, frozen=True):
@@ -50,12 +62,12 @@ class FileLocation(msgspec.Struct, array_like=True, frozen=True):
     A ``url`` that begins with ``:`` is a port and path on the host that the rig dialled.
     """
 
-    name: str
-    url: str
+    name: Name
+    url: Words
 
 
 class _Frame(msgspec.Struct, array_like=True, frozen=True, tag_field="method"):
-    id: int
+    id: Count
 
 
 # ── rig to pool, requests ────────────────────────────────────────────────────
@@ -64,8 +76,8 @@ class _Frame(msgspec.Struct, array_like=True, frozen=True, tag_field="method"):
 class Configure(_Frame, tag="mining.configure"):
     """The first message. Answer: ``{"protocol": 1, "agent": …, "max_frame": …, "keepalive": …}``."""
 
-    protocol: int
-    agent: str
+    protocol: Count
+    agent: Name
     extensions: dict[str, Any] = {}
 
 
@@ -75,43 +87,43 @@ class Subscribe(_Frame, tag="mining.subscribe"):
     Answer: ``[session, resumed]``, a string and a boolean.
     """
 
-    session: str
-    credit: int
-    devices: tuple[Device, ...] = ()
+    session: Name
+    credit: Credit
+    devices: Devices = ()
 
 
 class Authorize(_Frame, tag="mining.authorize"):
     """``user`` is ``ACCOUNT.RIG``; the token is the account's. Answer: ``true``."""
 
-    user: str
-    token: str
+    user: Name
+    token: Name
 
 
 class SuggestDifficulty(_Frame, tag="mining.suggest_difficulty"):
     """Ask for shares of about this much work. Answer: ``true``; ``set_difficulty`` follows."""
 
-    work: int
+    work: Count
 
 
 class ModelReady(_Frame, tag="mining.model_ready"):
     """The model's files are verified and loaded: its shares may be sent. Answer: ``true``."""
 
-    model: str
+    model: Name
 
 
 class ModelFailed(_Frame, tag="mining.model_failed"):
     """The model cannot be computed here. Answer: ``true``."""
 
-    model: str
-    reason: str
+    model: Name
+    reason: Words
 
 
 class Submit(_Frame, tag="mining.submit"):
     """One part of a share's result, in order. Answer: ``true`` once it is durable."""
 
-    lease: int
-    part: int
-    first_row: int
+    lease: Count
+    part: Count
+    first_row: Count
     final: bool
     outcome: Outcome
 
@@ -119,8 +131,8 @@ class Submit(_Frame, tag="mining.submit"):
 class Release(_Frame, tag="mining.release"):
     """Hand the rest of a share back. Answer: ``true``."""
 
-    lease: int
-    reason: str
+    lease: Count
+    reason: Name
 
 
 # ── either way ────────────────────────────────────────────────────────────────
@@ -139,9 +151,9 @@ class Result(_Frame, tag="result"):
 class Error(_Frame, tag="error"):
     """A request failed: a code of ``stratum.errors``, a reason code, and words for a person."""
 
-    code: int
-    reason: str
-    message: str = ""
+    code: Count
+    reason: Name
+    message: Words = ""
 
 
 # ── pool to rig, notifications ───────────────────────────────────────────────
@@ -150,7 +162,7 @@ class Error(_Frame, tag="error"):
 class SetDifficulty(_Frame, tag="mining.set_difficulty"):
     """Shares cut from now on hold about this much work."""
 
-    work: int
+    work: Count
 
 
 class Model(_Frame, tag="mining.model"):
@@ -159,7 +171,7 @@ class Model(_Frame, tag="mining.model"):
     ``manifest`` is the canonical JSON text whose SHA-256 is ``model``.
     """
 
-    model: str
+    model: Name
     manifest: bytes
     files: tuple[FileLocation, ...] = ()
 
@@ -167,38 +179,38 @@ class Model(_Frame, tag="mining.model"):
 class RetireModel(_Frame, tag="mining.retire_model"):
     """No more shares of this model will come; its memory may be freed."""
 
-    model: str
+    model: Name
 
 
 class Notify(_Frame, tag="mining.notify"):
     """A share. ``timeout`` is seconds until its deadline."""
 
-    lease: int
-    model: str
-    operation: str
-    timeout: float
+    lease: Count
+    model: Name
+    operation: Name
+    timeout: Seconds
     rows: Rows
 
 
 class Cancel(_Frame, tag="mining.cancel"):
     """Drop a share: its results are no longer wanted."""
 
-    lease: int
-    reason: str
+    lease: Count
+    reason: Name
 
 
 class Reconnect(_Frame, tag="client.reconnect"):
     """Finish sending, then connect again (host "" and port 0: to the same place) after ``wait``."""
 
-    host: str = ""
-    port: int = 0
-    wait: float = 0.0
+    host: Name = ""
+    port: Port = 0
+    wait: Seconds = 0.0
 
 
 class ShowMessage(_Frame, tag="client.show_message"):
     """Words for the miner."""
 
-    text: str
+    text: Words
 
 
 FromRig = (
