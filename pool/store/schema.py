@@ -120,6 +120,7 @@ job = Table(
     Column("cancelled_at", Float),
     Column("closed", String),  # the board's last word: completed | cancelled | expired
     Column("settled", Float),  # when its escrows were emptied
+    Column("paid_work", BigInteger, nullable=False, default=0),  # cleared, as settlement has it
     Column("output_file", String),
     Column("error_file", String),
     Column("errors", JSON(none_as_null=True)),  # [{code, line, message, param}]
@@ -236,9 +237,23 @@ credit = Table(
     UniqueConstraint("lease", "part", "job", "kind", "source"),
 )
 Index("credit_job", credit.c.job, credit.c.state)
-Index("credit_rig", credit.c.account, credit.c.rig, credit.c.state, credit.c.judged)
+# Holds everything that the release of held pay asks for.
+Index(
+    "credit_rig",
+    credit.c.account,
+    credit.c.rig,
+    credit.c.state,
+    credit.c.judged,
+    credit.c.amount,
+)
 _unposted = credit.c.posted.is_distinct_from(credit.c.state)
-Index("credit_unposted", credit.c.id, sqlite_where=_unposted, postgresql_where=_unposted)
+Index(
+    "credit_unposted",
+    credit.c.state,
+    credit.c.id,
+    sqlite_where=_unposted,
+    postgresql_where=_unposted,
+)
 
 check = Table(
     "check_row",
@@ -291,6 +306,7 @@ forfeit = Table(
     Column("at", Float, nullable=False),
     Column("posted", Boolean, nullable=False, default=False),
 )
+Index("forfeit_unposted", forfeit.c.at, sqlite_where=~forfeit.c.posted)
 
 # Double entry: the amounts of one transaction add up to zero.
 entry = Table(
@@ -299,7 +315,7 @@ entry = Table(
     Column("seq", _Id, primary_key=True),
     Column("txn", BigInteger, nullable=False, index=True),
     Column("kind", String, nullable=False),
-    Column("ref", String, nullable=False),
+    Column("ref", String, nullable=False, index=True),
     Column("account_code", String, nullable=False, index=True),
     Column("amount", BigInteger, nullable=False),
     Column("at", Float, nullable=False),

@@ -37,6 +37,11 @@ def escrow_fee(job: int) -> str:
     return f"escrow.fee:{job}"
 
 
+def escrows(job: int) -> tuple[str, str, str]:
+    """All that is reserved for a job."""
+    return escrow_pay(job), escrow_check(job), escrow_fee(job)
+
+
 def pending(rig: str) -> str:
     """A rig's pay for shares without a verdict."""
     return f"pending:{rig}"

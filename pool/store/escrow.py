@@ -1,0 +1,140 @@
+"""Money that comes in, and a job's price set aside before any work is done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy import func, select, update
+
+from pool.accounts import AccountError
+from pool.store import schema
+from pool.store.accounts import all_accounts, audit, need_account
+from pool.store.database import Database
+from pool.store.ledger import balance, balances, post
+from shares.money import posting
+from shares.money.price import Price
+
+
+class InsufficientQuotaError(Exception):
+    """A customer has too little to pay for a job."""
+
+    def __init__(self, account: str, needed: int, available: int) -> None:
+        super().__init__(
+            f"this costs {needed} units and account {account!r} has {available}: "
+            "ask the operator for credit"
+        )
+        self.account = account
+        self.needed = needed
+        self.available = available
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What one account has, in units. A customer's is in the first two, a miner's in the rest."""
+
+    name: str
+    role: str
+    created: float
+    closed: float | None
+    balance: int = 0  # free to spend
+    reserved: int = 0  # set aside for jobs that are not settled
+    pending: int = 0  # earned by shares without a verdict
+    held: int = 0  # cleared and not yet released
+    available: int = 0  # to be paid out
+
+
+def deposit(database: Database, name: str, units: int, at: float) -> int:
+    """Credit a customer, or seed the reserve (``name`` ``reserve``); returns what it has then.
+
+    Raises ``AccountError`` for another kind of account and for units below 1.
+    """
+    if units < 1:
+        raise AccountError(f"units must be at least 1, not {units}")
+    with database.write() as connection:
+        if name == posting.RESERVE:
+            code = posting.RESERVE
+        else:
+            account = need_account(connection, name)
+            if account.role != "customer":
+                raise AccountError(
+                    f"account {name!r} is a {account.role}'s: only a customer (or 'reserve') "
+                    "is credited; a miner earns"
+                )
+            code = posting.customer(name)
+        number = connection.scalar(select(func.max(schema.entry.c.seq))) or 0
+        post(connection, "deposit", f"{name}:{number + 1}", posting.deposited(name, units), at)
+        audit(connection, at, f"{units} units credited to {name}")
+        return balance(connection, code)
+
+
+def reserve_job(connection: sa.Connection, job: int, account: str, price: Price, at: float) -> None:
+    """Set a job's price aside, in the transaction that accepts the job.
+
+    The job's row must exist; its ``work``, ``price`` and ``*_reserved`` columns are set here.
+    Raises ``InsufficientQuotaError`` before anything is changed.
+    """
+    code = posting.customer(account)
+    has = balance(connection, code)
+    if has < price.total:
+        raise InsufficientQuotaError(account, price.total, has)
+    post(
+        connection,
+        "reserved",
+        job_ref(job),
+        posting.reserved(account, job, pay=price.pay, check=price.check, fee=price.fee),
+        at,
+    )
+    found = connection.execute(
+        update(schema.job)
+        .where(schema.job.c.id == job)
+        .values(
+            work=price.work,
+            price=price.unit,
+            pay_reserved=price.pay,
+            check_reserved=price.check,
+            fee_reserved=price.fee,
+        )
+    )
+    if found.rowcount != 1:
+        raise LookupError(f"there is no job {job} to reserve {price.total} units for")
+
+
+def statements(connection: sa.Connection) -> list[Statement]:
+    """What every account has, in the order in which they were made."""
+    found = balances(connection)
+    reserved = _reserved_by_account(connection, found)
+    return [
+        Statement(
+            name=account.name,
+            role=account.role,
+            created=account.created,
+            closed=account.closed,
+            balance=found.get(posting.customer(account.name), 0),
+            reserved=reserved.get(account.name, 0),
+            pending=_of_rigs(found, posting.pending(account.name)),
+            held=_of_rigs(found, posting.held(account.name)),
+            available=found.get(posting.available(account.name), 0),
+        )
+        for account in all_accounts(connection)
+    ]
+
+
+def job_ref(job: int, first: int | None = None) -> str:
+    """What ledger entries of a job refer to; ``first`` tells batches of its credits apart."""
+    return f"job:{job}" if first is None else f"job:{job}:{first}"
+
+
+def _reserved_by_account(connection: sa.Connection, found: dict[str, int]) -> dict[str, int]:
+    table = schema.job
+    reserved: dict[str, int] = {}
+    for row in connection.execute(
+        select(table.c.id, table.c.account).where(table.c.settled.is_(None))
+    ):
+        units = sum(found.get(code, 0) for code in posting.escrows(row.id))
+        reserved[row.account] = reserved.get(row.account, 0) + units
+    return reserved
+
+
+def _of_rigs(found: dict[str, int], code: str) -> int:
+    return sum(units for name, units in found.items() if name.startswith(f"{code}."))

@@ -1,0 +1,99 @@
+"""Release of held pay: what is older than the hold, down to the minimum hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy import func, select, update
+
+from pool.store import schema
+from pool.store.database import Database
+from pool.store.ledger import balance, balances, post
+from shares.money import posting
+
+
+@dataclass(frozen=True, slots=True)
+class ReleasePolicy:
+    """When held pay becomes available."""
+
+    hold_seconds: float = 86_400.0  # cleared pay is held this long
+    minimum_rows: int = 2_000  # the price of this many average rows stays held
+    price: int = 1  # units a unit of work
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Held pay of one rig that can become, or became, available."""
+
+    account: str
+    rig: str
+    units: int
+
+
+def release_candidates(database: Database, policy: ReleasePolicy, at: float) -> tuple[Release, ...]:
+    """What could be released at time ``at``; nothing is changed.
+
+    A rig keeps the larger of its minimum hold (``minimum_rows`` rows of its mean recent work) and
+    all it earned within ``hold_seconds``.
+    """
+    with database.read() as connection:
+        held = balances(connection, posting.held(""))
+        rows = connection.execute(
+            select(schema.trust.c.account, schema.trust.c.rig, schema.trust.c.row_work)
+        ).all()
+        found = []
+        for row in rows:
+            units = held.get(posting.held(f"{row.account}.{row.rig}"), 0)
+            minimum = -(-policy.minimum_rows * row.row_work * policy.price // 1_000)
+            if units <= minimum:
+                continue
+            recent = _recent(connection, row.account, row.rig, at - policy.hold_seconds)
+            free = units - max(minimum, recent)
+            if free > 0:
+                found.append(Release(row.account, row.rig, free))
+        return tuple(found)
+
+
+def post_releases(
+    database: Database, candidates: Sequence[Release], at: float
+) -> tuple[Release, ...]:
+    """Make held pay available; returns what was released (less where less is held by now)."""
+    with database.write() as connection:
+        released = [release(connection, one, at) for one in candidates]
+    return tuple(one for one in released if one.units)
+
+
+def release(connection: sa.Connection, wanted: Release, at: float) -> Release:
+    """Make held pay of one rig available, as much as is wanted and held."""
+    rig = f"{wanted.account}.{wanted.rig}"
+    units = min(wanted.units, balance(connection, posting.held(rig)))
+    number = connection.scalar(select(func.max(schema.entry.c.seq))) or 0
+    post(
+        connection,
+        "released",
+        f"{rig}:{number + 1}",
+        posting.released(wanted.account, rig, units),
+        at,
+    )
+    trust = schema.trust
+    connection.execute(
+        update(trust)
+        .where(trust.c.account == wanted.account, trust.c.rig == wanted.rig)
+        .values(held=func.max(0, trust.c.held - units))
+    )
+    return Release(wanted.account, wanted.rig, units)
+
+
+def _recent(connection: sa.Connection, account: str, rig: str, since: float) -> int:
+    credit = schema.credit
+    units = connection.scalar(
+        select(func.coalesce(func.sum(credit.c.amount), 0)).where(
+            credit.c.account == account,
+            credit.c.rig == rig,
+            credit.c.state == "cleared",
+            credit.c.judged > since,
+        )
+    )
+    return int(units or 0)
