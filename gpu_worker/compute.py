@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Callable
 
 import structlog
 import trio
@@ -75,6 +74,7 @@ class Computer:
         if model is None or model.engine is None:
             self._give_back(book, share, "unknown_model")
             return
+        self._models.set_busy(model, True)
         try:
             await self._run(book, share, model)
         except EngineError as error:
@@ -88,11 +88,17 @@ class Computer:
         else:
             if share.computed:
                 model.failures_in_a_row = 0
+        finally:
+            self._models.set_busy(model, False)
 
     async def _run(self, book: ShareBook, share: Share, model: StagedModel) -> None:
         assert model.engine is not None
         rows = self._sizer.rows(share, model.row_bytes)
-        chunks = iter(model.engine.run(share.operation, share.lengths, share.tokens, rows))
+        chunks = iter(
+            await self._offload(
+                model.engine.run, share.operation, share.lengths, share.tokens, rows
+            )
+        )
         while not share.dropped and not share.computed:
             started = trio.current_time()
             chunk = await self._offload(next, chunks, None)

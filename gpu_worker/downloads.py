@@ -34,7 +34,6 @@ ATTEMPTS = 5
 WHOLE_ATTEMPTS = 3
 """Downloads of a whole file with a wrong digest before it is given up."""
 _LOCK_POLL = 0.2
-_CHUNK = 1 << 18
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _WORTH_ANOTHER_TRY = frozenset({408, 416, 425, 429, 500, 502, 503, 504})
 
@@ -202,7 +201,7 @@ class ModelCache:
             with partial.open("r+b" if have else "wb") as out:
                 out.seek(have)
                 out.truncate()
-                async for chunk in response.aiter_raw(_CHUNK):
+                async for chunk in response.aiter_raw():
                     have += len(chunk)
                     if have > file.size:
                         out.truncate(0)

@@ -52,6 +52,9 @@ class StagedModel:
         """Shares of it on which the engine failed, since the last that it finished."""
         self.urls: dict[str, str] = {}  # {file name: url}, replaced when the pool sends new ones
         self.in_use = FilesInUse()
+        self.busy = False
+        """While it computes, its engine must not be closed."""
+        self.retired = False
 
 
 class Models:
@@ -100,19 +103,36 @@ class Models:
 
     def retire(self, digest: str) -> None:
         """Free a model; a share of it that is being computed keeps the engine until its end."""
-        model = self._models.pop(digest, None)
+        model = self._models.get(digest)
         if model is not None:
-            model.in_use.close()
+            self._forget(model)
             log.info("model retired", model=digest[:12])
 
     def fail(self, model: StagedModel, reason: str, words: str) -> None:
         """Give a model up; the pool may announce it again."""
         model.failure = (reason, words)
-        if self._models.get(model.digest) is model:
-            del self._models[model.digest]
-        model.in_use.close()
+        self._forget(model)
         model.settled.set()
         log.error("model cannot be computed here", model=model.digest[:12], reason=words)
+
+    def set_busy(self, model: StagedModel, busy: bool) -> None:
+        """A share of the model begins or ends; a retired model is freed with the last."""
+        model.busy = busy
+        self._free_if_over(model)
+
+    def _forget(self, model: StagedModel) -> None:
+        if self._models.get(model.digest) is model:
+            del self._models[model.digest]
+        model.retired = True
+        self._free_if_over(model)
+
+    @staticmethod
+    def _free_if_over(model: StagedModel) -> None:
+        if model.retired and not model.busy:
+            model.in_use.close()
+            if model.engine is not None:
+                model.engine.close()
+                model.engine = None
 
     async def _stage(self, model: StagedModel, text: bytes) -> None:
         """Fetch, verify and load; ends with ``settled`` set, whatever happens."""
@@ -146,8 +166,7 @@ class Models:
             log.exception("staging failed", model=short)
             self.fail(model, "compute_failed", f"{type(error).__name__}: {error}")
         finally:
-            if self._models.get(model.digest) is not model:  # retired meanwhile
-                model.in_use.close()
+            self._free_if_over(model)  # it may have been retired meanwhile
             model.settled.set()
 
     def _load(self, manifest: dict[str, Any], paths: dict[str, Path]) -> Engine:

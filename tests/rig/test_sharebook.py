@@ -151,7 +151,7 @@ def test_an_engine_that_gives_too_many_rows_or_none_is_found_out(count: int) -> 
 
 
 @given(st.data())
-def test_every_row_is_delivered_once_whatever_happens_to_the_connection(
+def test_every_row_is_delivered_once_whatever_the_connection_does(
     data: st.DataObject,
 ) -> None:
     """Random computing, sending, losing and acknowledging: each row is acknowledged once."""
