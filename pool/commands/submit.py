@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,7 @@ def submit(
         raise click.ClickException(f"{error}{begun.hint(url, key_file, output)}") from None
     except KeyboardInterrupt:
         click.echo(f"interrupted{begun.hint(url, key_file, output)}", err=True)
-        raise click.exceptions.Exit(130) from None
+        sys.exit(130)
     _say_end(facts, as_json)
 
 
