@@ -3,7 +3,6 @@
 from pool.store.commit import Group, commit_group
 from pool.store.database import Database, StoreError
 from pool.store.objects import Objects
-from pool.store.recovery import recover
 from pool.store.resultlog import LogCorruptError, ResultLog
 from pool.store.store import Store
 
@@ -16,5 +15,4 @@ __all__ = [
     "Store",
     "StoreError",
     "commit_group",
-    "recover",
 ]

@@ -76,6 +76,13 @@ def mark_file_deleted(connection: sa.Connection, account: str, file: str) -> Non
     )
 
 
+def any_expired(connection: sa.Connection, now: float) -> bool:
+    """Whether ``take_expired_files`` has something to do."""
+    table = schema.file
+    query = select(table.c.id).where(table.c.expires <= now, table.c.status != DELETED)
+    return connection.scalar(query.limit(1)) is not None
+
+
 def take_expired_files(connection: sa.Connection, now: float, limit: int = 1000) -> list[str]:
     """Mark expired files as deleted; returns their objects, which may now be removed."""
     table = schema.file

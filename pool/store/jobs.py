@@ -108,3 +108,9 @@ def jobs_by_state(connection: sa.Connection) -> dict[str, int]:
         .group_by(table.c.state)
     )
     return {state: int(count) for state, count in connection.execute(query)}
+
+
+def file_sha256(connection: sa.Connection, file: str) -> str:
+    """SHA-256 of a file, also of one that was deleted since. Raises ``NoResultFound``."""
+    table = schema.file
+    return str(connection.execute(select(table.c.sha256).where(table.c.id == file)).scalar_one())

@@ -13,11 +13,11 @@ from sqlalchemy import case, func, or_, select
 from pool.crashpoints import crash_point
 from pool.store import schema
 from pool.store.commit import LOG_END, unpack_segments
-from pool.store.database import meta_value, set_meta
+from pool.store.database import Database, meta_value, set_meta
 from pool.store.openjobs import row_bytes_of
+from pool.store.releases import held_by_rig
 from pool.store.reserve import watch_reserve
-from pool.store.resultlog import Position
-from pool.store.store import Store
+from pool.store.resultlog import Position, ResultLog
 from shares.board.effects import TrustChanged, Won
 from shares.board.snapshot import (
     OpenBlock,
@@ -36,17 +36,25 @@ OPEN_STATES = ("in_progress", "cancelling")
 _IN_CHUNKS = 500  # values in one IN (...)
 
 
-def recover(store: Store, block_arrays: BlockArrays) -> Snapshot:
-    """Begin a new boot: claim the result log, cut it back, and read everything that is open.
+def claim_log(database: Database, log: ResultLog) -> int:
+    """Become the one pool that appends to the result log, and cut off what was never committed.
 
-    ``block_arrays`` reads a block's lengths and works. Raises ``StoreError`` when another pool is
-    running here or the result log does not hold what the database names.
+    Returns the bytes cut off. Raises ``StoreError`` when another pool is running here or the log
+    does not hold what the database names.
     """
-    with store.database.read() as connection:
+    with database.read() as connection:
         end = _committed_end(connection)
-    store.log.claim(end)
+    cut = log.claim(end)
     crash_point("recovery.truncated")
-    with store.database.write() as connection:
+    return cut
+
+
+def recover(database: Database, block_arrays: BlockArrays) -> Snapshot:
+    """Begin a new boot and read everything that is open; the result log must be claimed.
+
+    ``block_arrays`` reads a block's lengths and works.
+    """
+    with database.write() as connection:
         crash_point("recovery.begun")
         boot = int(meta_value(connection, "boot") or 0) + 1
         set_meta(connection, "boot", str(boot))
@@ -272,7 +280,13 @@ def _trust(connection: sa.Connection) -> tuple[TrustChanged, ...]:
     rows = connection.execute(
         select(schema.trust).order_by(schema.trust.c.account, schema.trust.c.rig)
     )
-    return tuple(TrustChanged(**row) for row in rows.mappings())
+    # The ledger has the last word on what is held: a release may have been posted, and the
+    # pool have ended before the board heard of it.
+    held = held_by_rig(connection)
+    return tuple(
+        TrustChanged(**{**row, "held": held.get((row["account"], row["rig"]), 0)})
+        for row in rows.mappings()
+    )
 
 
 def _where_in(

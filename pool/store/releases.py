@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,9 +10,11 @@ import sqlalchemy as sa
 from sqlalchemy import func, select, update
 
 from pool.store import schema
-from pool.store.database import Database
+from pool.store.database import Database, meta_value, set_meta
 from pool.store.ledger import balance, balances, post
 from shares.money import posting
+
+_LOOKED_AT = "released_at"  # key in meta
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,7 @@ class ReleasePolicy:
     hold_seconds: float = 86_400.0  # cleared pay is held this long
     minimum_rows: int = 2_000  # the price of this many average rows stays held
     price: int = 1  # units a unit of work
+    every_seconds: float = 60.0  # how often holds are looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,12 @@ class Release:
     account: str
     rig: str
     units: int
+
+
+def releases_due(database: Database, policy: ReleasePolicy, at: float) -> bool:
+    """Whether holds have not been looked at for ``every_seconds``."""
+    with database.read() as connection:
+        return at - float(meta_value(connection, _LOOKED_AT) or 0) >= policy.every_seconds
 
 
 def release_candidates(database: Database, policy: ReleasePolicy, at: float) -> tuple[Release, ...]:
@@ -61,6 +71,7 @@ def post_releases(
 ) -> tuple[Release, ...]:
     """Make held pay available; returns what was released (less where less is held by now)."""
     with database.write() as connection:
+        set_meta(connection, _LOOKED_AT, repr(at))
         released = [release(connection, one, at) for one in candidates]
     return tuple(one for one in released if one.units)
 
@@ -84,6 +95,25 @@ def release(connection: sa.Connection, wanted: Release, at: float) -> Release:
         .values(held=func.max(0, trust.c.held - units))
     )
     return Release(wanted.account, wanted.rig, units)
+
+
+def held_by_rig(connection: sa.Connection) -> dict[tuple[str, str], int]:
+    """What every rig holds, {(account, rig): units}, with what the ledger has not followed yet."""
+    credit, forfeit = schema.credit, schema.forfeit
+    found: dict[tuple[str, str], int] = defaultdict(int)
+    for code, units in balances(connection, posting.held("")).items():
+        account, _, rig = code.partition(":")[2].partition(".")
+        found[account, rig] += units
+    for row in connection.execute(
+        select(credit.c.account, credit.c.rig, func.sum(credit.c.amount).label("units"))
+        .where(credit.c.posted.is_distinct_from(credit.c.state), credit.c.state == "cleared")
+        .group_by(credit.c.account, credit.c.rig)
+    ):
+        found[row.account, row.rig] += int(row.units)
+    for row in connection.execute(select(forfeit).where(~forfeit.c.posted)):
+        key = (row.account, row.rig)
+        found[key] -= min(found[key], row.units)
+    return found
 
 
 def _recent(connection: sa.Connection, account: str, rig: str, since: float) -> int:

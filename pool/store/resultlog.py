@@ -67,6 +67,8 @@ class ResultLog:
         file is shorter than the database says.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
+        if self._file is not None:
+            return 0
         self._take_lock()
         cut = self._truncate(committed)
         self._log, self._end = committed

@@ -7,19 +7,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pool.accounts import Account
+from pool.batches.blockfile import BlockFile
 from pool.store.accounts import account_by_token
 from pool.store.database import Database
 from pool.store.objects import Objects
 from pool.store.openjobs import block_object, job_opened
+from pool.store.recovery import BlockArrays, claim_log, recover
 from pool.store.resultlog import ROLL_BYTES, ResultLog
 from shares.board.events import JobOpened
+from shares.board.snapshot import Snapshot
 
 
 class Store:
     """Database, result log and objects of one pool. Safe from several threads.
 
-    Commands open it beside a running pool; only ``recover`` claims the result log.
+    Commands open it beside a running pool; only the pool claims it.
     """
 
     def __init__(self, folder: Path, database: Database, log: ResultLog, objects: Objects) -> None:
@@ -45,6 +51,23 @@ class Store:
         self.log.close()
         self.database.close()
 
+    def claim(self) -> int:
+        """Become the one pool that runs on this folder, and cut the result log back.
+
+        Returns the bytes that were cut off. Raises ``StoreError`` when another pool is running
+        here, or the result log does not hold what the database names.
+        """
+        return claim_log(self.database, self.log)
+
+    def recover(self, block_arrays: BlockArrays | None = None) -> Snapshot:
+        """Begin a new boot: claim, and read everything that is open for the board.
+
+        ``block_arrays`` (job, block, object) gives a block's lengths int32 [rows] and works int64
+        [rows]; by default they are read from the block's object.
+        """
+        self.claim()
+        return recover(self.database, block_arrays or self._block_arrays)
+
     def account_by_token(self, token: str) -> Account | None:
         """The open account that this token opens."""
         with self.database.read() as connection:
@@ -59,3 +82,9 @@ class Store:
         """A file of this machine that holds a block's rows."""
         with self.database.read() as connection:
             return self.objects.local_path(block_object(connection, job, block))
+
+    def _block_arrays(
+        self, job: int, block: int, name: str
+    ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        with BlockFile(self.objects.local_path(name)) as rows:
+            return rows.lengths.astype(np.int32), rows.works.astype(np.int64)
