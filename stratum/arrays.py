@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from stratum.errors import ArrayError
 from stratum.messages import Array, Outcome, Rows
 
-_TOKEN = "<u4"
+_UINT32 = "<u4"
 
 
 def pack(values: NDArray[Any]) -> Array:
@@ -69,7 +69,7 @@ def pack_rows(lengths: NDArray[Any], tokens: NDArray[Any]) -> Rows:
         raise ValueError("every row needs at least one token")
     if int(lengths.sum(dtype=np.int64)) != len(tokens):
         raise ValueError(f"{len(tokens)} tokens are not the sum of the rows' lengths")
-    return Rows(pack(lengths.astype(_TOKEN, copy=False)), pack(tokens.astype(_TOKEN, copy=False)))
+    return Rows(pack(lengths.astype(_UINT32, copy=False)), pack(tokens.astype(_UINT32, copy=False)))
 
 
 def unpack_rows(rows: Rows) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
@@ -78,8 +78,8 @@ def unpack_rows(rows: Rows) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
     Raises ``ArrayError``: as ``unpack``, and ``wrong_length`` when a length is 0 or they do not
     add up to the number of tokens.
     """
-    lengths = unpack(rows.lengths, _TOKEN)
-    tokens = unpack(rows.tokens, _TOKEN)
+    lengths = unpack(rows.lengths, _UINT32)
+    tokens = unpack(rows.tokens, _UINT32)
     if len(lengths) and int(lengths.min()) < 1:
         raise ArrayError("wrong_length", "every row needs at least one token")
     if int(lengths.sum(dtype=np.int64)) != len(tokens):

@@ -154,7 +154,7 @@ def words_of(reason: str) -> str:
     return "" if known is None else known.words
 
 
-class ProtocolViolation(Exception):
+class ProtocolViolation(Exception):  # noqa: N818 - says whose doing it is
     """The other end broke the protocol; the session is closed.
 
     ``request``: the id of the request that is to blame, 0 when it is not known.
@@ -181,7 +181,7 @@ class ArrayError(ValueError):
         self.message = message
 
 
-class ConnectionClosed(Exception):
+class ConnectionClosed(Exception):  # noqa: N818 - an event, not always an error
     """The connection is over. ``reason`` is a reason code: ``eof``, ``reset``, ``silent``,
     ``authorise_timeout``, ``too_slow``, ``closed``, or what the other end gave as its reason.
     """
@@ -192,7 +192,7 @@ class ConnectionClosed(Exception):
         self.message = message
 
 
-class Refusal(Exception):
+class Refusal(Exception):  # noqa: N818 - the pool's answer
     """The pool answered a request with an error."""
 
     def __init__(self, code: int, reason: str, message: str = "") -> None:

@@ -1,4 +1,4 @@
-"""The model manifest: what a model is, byte for byte; its digest is the model's name on the wire."""
+"""The model manifest: what a model is, byte for byte; its digest is its name on the wire."""
 
 from __future__ import annotations
 

@@ -73,15 +73,18 @@ class _Frame(msgspec.Struct, array_like=True, frozen=True, tag_field="method"):
 # ── rig to pool, requests ────────────────────────────────────────────────────
 
 
-class Configure(_Frame, tag="mining.configure"):
-    """The first message. Answer: ``{"protocol": 1, "agent": …, "max_frame": …, "keepalive": …}``."""
+class Configure(_Frame, frozen=True, tag="mining.configure"):
+    """The first message.
+
+    Answer: ``{"protocol": 1, "agent": …, "max_frame": bytes, "keepalive": seconds}``.
+    """
 
     protocol: Count
     agent: Name
     extensions: dict[str, Any] = {}
 
 
-class Subscribe(_Frame, tag="mining.subscribe"):
+class Subscribe(_Frame, frozen=True, tag="mining.subscribe"):
     """Announce credit (shares held at once) and devices; name the last session to resume it.
 
     Answer: ``[session, resumed]``, a string and a boolean.
@@ -92,33 +95,33 @@ class Subscribe(_Frame, tag="mining.subscribe"):
     devices: Devices = ()
 
 
-class Authorize(_Frame, tag="mining.authorize"):
+class Authorize(_Frame, frozen=True, tag="mining.authorize"):
     """``user`` is ``ACCOUNT.RIG``; the token is the account's. Answer: ``true``."""
 
     user: Name
     token: Name
 
 
-class SuggestDifficulty(_Frame, tag="mining.suggest_difficulty"):
+class SuggestDifficulty(_Frame, frozen=True, tag="mining.suggest_difficulty"):
     """Ask for shares of about this much work. Answer: ``true``; ``set_difficulty`` follows."""
 
     work: Count
 
 
-class ModelReady(_Frame, tag="mining.model_ready"):
+class ModelReady(_Frame, frozen=True, tag="mining.model_ready"):
     """The model's files are verified and loaded: its shares may be sent. Answer: ``true``."""
 
     model: Name
 
 
-class ModelFailed(_Frame, tag="mining.model_failed"):
+class ModelFailed(_Frame, frozen=True, tag="mining.model_failed"):
     """The model cannot be computed here. Answer: ``true``."""
 
     model: Name
     reason: Words
 
 
-class Submit(_Frame, tag="mining.submit"):
+class Submit(_Frame, frozen=True, tag="mining.submit"):
     """One part of a share's result, in order. Answer: ``true`` once it is durable."""
 
     lease: Count
@@ -128,7 +131,7 @@ class Submit(_Frame, tag="mining.submit"):
     outcome: Outcome
 
 
-class Release(_Frame, tag="mining.release"):
+class Release(_Frame, frozen=True, tag="mining.release"):
     """Hand the rest of a share back. Answer: ``true``."""
 
     lease: Count
@@ -138,17 +141,17 @@ class Release(_Frame, tag="mining.release"):
 # ── either way ────────────────────────────────────────────────────────────────
 
 
-class Ping(_Frame, tag="mining.ping"):
+class Ping(_Frame, frozen=True, tag="mining.ping"):
     """Keep-alive. Answer: ``true``."""
 
 
-class Result(_Frame, tag="result"):
+class Result(_Frame, frozen=True, tag="result"):
     """A request succeeded."""
 
     value: Any = True
 
 
-class Error(_Frame, tag="error"):
+class Error(_Frame, frozen=True, tag="error"):
     """A request failed: a code of ``stratum.errors``, a reason code, and words for a person."""
 
     code: Count
@@ -159,13 +162,13 @@ class Error(_Frame, tag="error"):
 # ── pool to rig, notifications ───────────────────────────────────────────────
 
 
-class SetDifficulty(_Frame, tag="mining.set_difficulty"):
+class SetDifficulty(_Frame, frozen=True, tag="mining.set_difficulty"):
     """Shares cut from now on hold about this much work."""
 
     work: Count
 
 
-class Model(_Frame, tag="mining.model"):
+class Model(_Frame, frozen=True, tag="mining.model"):
     """Stage this model: fetch its files, verify, load, answer with ``model_ready``.
 
     ``manifest`` is the canonical JSON text whose SHA-256 is ``model``.
@@ -176,13 +179,13 @@ class Model(_Frame, tag="mining.model"):
     files: tuple[FileLocation, ...] = ()
 
 
-class RetireModel(_Frame, tag="mining.retire_model"):
+class RetireModel(_Frame, frozen=True, tag="mining.retire_model"):
     """No more shares of this model will come; its memory may be freed."""
 
     model: Name
 
 
-class Notify(_Frame, tag="mining.notify"):
+class Notify(_Frame, frozen=True, tag="mining.notify"):
     """A share. ``timeout`` is seconds until its deadline."""
 
     lease: Count
@@ -192,14 +195,14 @@ class Notify(_Frame, tag="mining.notify"):
     rows: Rows
 
 
-class Cancel(_Frame, tag="mining.cancel"):
+class Cancel(_Frame, frozen=True, tag="mining.cancel"):
     """Drop a share: its results are no longer wanted."""
 
     lease: Count
     reason: Name
 
 
-class Reconnect(_Frame, tag="client.reconnect"):
+class Reconnect(_Frame, frozen=True, tag="client.reconnect"):
     """Finish sending, then connect again (host "" and port 0: to the same place) after ``wait``."""
 
     host: Name = ""
@@ -207,7 +210,7 @@ class Reconnect(_Frame, tag="client.reconnect"):
     wait: Seconds = 0.0
 
 
-class ShowMessage(_Frame, tag="client.show_message"):
+class ShowMessage(_Frame, frozen=True, tag="client.show_message"):
     """Words for the miner."""
 
     text: Words

@@ -143,7 +143,7 @@ class _Session(Generic[Incoming]):
     ) -> None:
         self.state = State.NEW
         self.max_frame = max_frame
-        self._decoder = decoder
+        self._decoder: msgspec.msgpack.Decoder[Incoming] = decoder
         self._methods = methods
         self._reader = FrameReader(min(SMALL_FRAME, max_frame))
         self._replies: list[bytes] = []
