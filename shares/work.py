@@ -38,4 +38,5 @@ class WorkShape:
         """Work of many rows: ``lengths`` int [rows] to int64 [rows]."""
         n = lengths.astype(np.int64)
         macs = self.per_token * n + self.per_pair * n * n
-        return np.maximum(1, -(-macs // MACS_PER_WORK))
+        works: NDArray[np.int64] = np.maximum(1, -(-macs // MACS_PER_WORK))
+        return works

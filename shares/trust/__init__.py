@@ -1,0 +1,1 @@
+"""Who may be trusted with what: sampling and standing."""

@@ -1,0 +1,205 @@
+"""Rows to be computed again: drawn, queued for rigs of other accounts, or referred.
+
+A check is in one of three places: *due* (waiting for a rig), *leased* (a rig computes it) or
+*referred* (the referee does). Units for it are set aside when a rig gets it, from the job's
+check budget or else from the reserve, and come back when the rig fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from shares.board.effects import CheckDrawn, CheckEnded
+from shares.board.state import Block, Case, Check, Job, Lease, Rig, RowKey, State, Task
+
+
+def drawn(state: State, target: Lease, share_row: int, key: RowKey, by: str) -> Check:
+    """Record that a row of an accepted part is to be computed again."""
+    check = Check(state.check_id(), by, target, target.part_of(share_row), key, state.at)
+    enter(state, check)
+    job, block, row = key
+    state.emit(CheckDrawn(check.check, by, target.lease, check.part, job, block, row, state.at))
+    return check
+
+
+def enter(state: State, check: Check) -> None:
+    """Know a check; its share is not judged before it ended."""
+    state.checks[check.check] = check
+    check.target.checks[check.check] = check
+
+
+def ended(state: State, check: Check, outcome: str, checker: str) -> None:
+    """A check is over: ``matched``, ``guilty``, ``accuser_wrong``, ``both_wrong`` or ``void``."""
+    del state.checks[check.check]
+    del check.target.checks[check.check]
+    _leave_queue(state, check)
+    if outcome in ("matched", "accuser_wrong"):
+        check.target.matched += 1
+    job, number, row = check.key
+    block = state.block(job, number)
+    if block is not None and row in block.cases:
+        block.cases[row].checks.pop(check.check, None)
+    state.ripe[check.target.lease] = check.target
+    state.emit(CheckEnded(check.check, outcome, checker, state.at))
+
+
+# ── for rigs ──────────────────────────────────────────────────────────────────
+
+
+def may_check(state: State, rig: Rig, job: Job, account: str) -> bool:
+    """Whether a rig may check a share of ``account`` in this job.
+
+    Checkers are established, of another account, and not the customer's own.
+    """
+    mine = rig.key[0]
+    return mine not in (account, job.account) and rig.standing.established(state.policy)
+
+
+def offer(state: State, check: Check) -> None:
+    """Let a rig compute it, if one is there that may and its pay is; else the referee."""
+    job = state.jobs[check.key[0]]
+    account = check.target.account
+    there = any(may_check(state, rig, job, account) for rig in state.online(job.model))
+    if there and source(state, job, price(state, check.key)):
+        put(state, check)
+        state.work_came = True
+    else:
+        refer_check(state, check)
+
+
+def put(state: State, check: Check) -> None:
+    """Queue it for rigs."""
+    job = state.jobs[check.key[0]]
+    accounts = state.due.setdefault((job.model, job.operation), {})
+    accounts.setdefault(check.target.account, {})[check.check] = check
+
+
+def due(state: State, rig: Rig, kind: tuple[str, str]) -> Iterator[Check]:
+    """Checks of one (model, operation) that a rig may compute, oldest first in each account."""
+    if not rig.standing.established(state.policy):
+        return
+    for account, queued in state.due.get(kind, {}).items():
+        if account == rig.key[0]:
+            continue
+        for check in queued.values():
+            if may_check(state, rig, state.jobs[check.key[0]], account):
+                yield check
+
+
+def take(state: State, check: Check) -> Task | None:
+    """Set its pay aside and take it out of the queue; ``None`` when its pay is not there."""
+    job = state.jobs[check.key[0]]
+    amount = price(state, check.key)
+    where = source(state, job, amount)
+    if where is None:
+        return None
+    _leave_queue(state, check)
+    if where == "check":
+        job.check_left -= amount
+    else:
+        state.reserve -= amount
+    return Task(check.check, job.job, amount // job.price, amount, where)
+
+
+def hand_back(state: State, task: Task) -> None:
+    """A lease ended without this row: its units come back, the check waits again."""
+    job = state.jobs.get(task.job)
+    if task.source == "reserve":
+        state.reserve += task.amount
+    elif job is not None:
+        job.check_left += task.amount
+    check = state.checks.get(task.check)
+    if check is not None and not check.referred:
+        check.lessee = 0
+        offer(state, check)
+
+
+def price(state: State, key: RowKey) -> int:
+    """Units for computing a row again."""
+    job, number, row = key
+    return int(state.jobs[job].opened[number].works[row]) * state.jobs[job].price
+
+
+def source(state: State, job: Job, amount: int) -> str | None:
+    """Where the pay of a check comes from."""
+    if job.check_left >= amount:
+        return "check"
+    return "reserve" if state.reserve >= amount else None
+
+
+def _leave_queue(state: State, check: Check) -> None:
+    job = state.jobs.get(check.key[0])
+    if job is None:
+        return
+    kind = (job.model, job.operation)
+    accounts = state.due.get(kind, {})
+    queued = accounts.get(check.target.account, {})
+    if queued.pop(check.check, None) is not None and not queued:
+        del accounts[check.target.account]
+        if not accounts:
+            del state.due[kind]
+
+
+# ── for the referee ──────────────────────────────────────────────────────────
+
+
+def out_of_patience(state: State) -> None:
+    """Checks that wait too long for a rig go to the referee (also those that a rig holds)."""
+    before = state.at - state.policy.check_patience_seconds
+    for check in list(state.checks.values()):
+        if check.since > before:
+            break  # they are in the order in which they were drawn
+        if not check.referred:
+            refer_check(state, check)
+
+
+def refer_check(state: State, check: Check) -> None:
+    """The referee decides this check."""
+    _leave_queue(state, check)
+    check.referred = True
+    case = ask(state, check.key, urgent=check.accuser is not None)
+    case.checks[check.check] = check
+    claim(case, check.target)
+
+
+def claim(case: Case, lease: Lease) -> None:
+    """A share that is not judged has computed the row of this case."""
+    row = lease.find(case.key)
+    case.claims[lease.lease] = (lease, row)
+    lease.claims[case.key] = row
+
+
+def unclaim(state: State, lease: Lease) -> None:
+    """A share is judged: no case is about it any more."""
+    for job, number, row in lease.claims:
+        block = state.block(job, number)
+        if block is not None and row in block.cases:
+            case = block.cases[row]
+            del case.claims[lease.lease]
+            tidy(block, case)
+            if not block.contested:
+                state.unsettled[job] = state.jobs[job]
+    lease.claims.clear()
+
+
+def tidy(block: Block, case: Case) -> None:
+    """Drop a case that nobody waits for."""
+    if not (case.claims or case.recounts):
+        block.cases.pop(case.key[2], None)
+
+
+def ask(state: State, key: RowKey, *, urgent: bool) -> Case:
+    """The case of a row, asked of the referee once; decided in this turn if its word is known."""
+    job, number, row = key
+    block = state.jobs[job].opened[number]
+    case = block.cases.get(row)
+    if case is None:
+        case = block.cases[row] = Case(key)
+    if row in block.truth:
+        state.answerable[key] = None
+    elif row not in block.asked:
+        block.asked[row] = None
+        # Nothing of the job left to lease: its end waits for this row.
+        now = urgent or not state.jobs[job].open_work
+        state.referee.setdefault((job, number, now), {})[row] = None
+    return case

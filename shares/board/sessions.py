@@ -1,0 +1,112 @@
+"""Rigs come and go, stage models, ask for a difficulty."""
+
+from __future__ import annotations
+
+from shares.board import leases
+from shares.board.effects import Disconnect, SetDifficulty
+from shares.board.events import (
+    DifficultySuggested,
+    HoldReleased,
+    ModelStaged,
+    ModelUnstaged,
+    SessionClosed,
+    SessionOpened,
+)
+from shares.board.state import Rig, RigKey, State
+from shares.vardiff import clamp
+
+
+def opened(state: State, event: SessionOpened) -> None:
+    """A rig is authorised: it goes on with its leases, unless it lost them or is banned."""
+    if event.session in state.sessions:
+        raise ValueError(f"session {event.session} is open already: number sessions once")
+    key = (event.account, event.rig)
+    if _banned(state, key):
+        state.emit(Disconnect(event.session, "banned"))
+        return
+    rig = state.rig(key)
+    leases.disconnect(state, rig, "replaced")
+    if not event.resumed:
+        for lease in list(rig.leases.values()):
+            leases.end(state, lease, "released", "network")
+        rig.rest_until = 0.0  # it did not choose to drop them
+    rig.session = event.session
+    rig.credit = max(1, event.credit)
+    rig.group = event.group
+    rig.busy_since = state.at
+    state.sessions[event.session] = rig
+    state.away.pop(key, None)
+    wish = event.suggested or rig.difficulty or state.policy.initial_difficulty
+    rig.difficulty = clamp(wish, rig.ceiling(state.policy), state.policy)
+    state.emit(SetDifficulty(event.session, rig.difficulty))
+
+
+def _banned(state: State, key: RigKey) -> bool:
+    """Banned itself, or a new name of an account that has a banned rig."""
+    rigs = state.by_account.get(key[0], {})
+    mine = rigs.get(key)
+    if mine is not None and mine.standing.banned_until > state.at:
+        return True
+    known = mine is not None and not mine.standing.blank
+    return not known and any(rig.standing.banned_until > state.at for rig in rigs.values())
+
+
+def closed(state: State, event: SessionClosed) -> None:
+    """The connection is gone: its leases wait for it a while."""
+    rig = state.sessions.get(event.session)
+    if rig is None:
+        return
+    leases.part_with(state, rig)
+    if rig.leases:
+        rig.grace_until = state.at + state.policy.disconnect_grace_seconds
+        state.away[rig.key] = rig
+    elif rig.standing.blank and not rig.shares and not _waits(state, rig):
+        _forget(state, rig)
+
+
+def _waits(state: State, rig: Rig) -> bool:
+    return any(lease.rig is rig for lease in state.waiting.values())
+
+
+def _forget(state: State, rig: Rig) -> None:
+    """A name that never did anything leaves nothing behind."""
+    del state.rigs[rig.key]
+    account = state.by_account[rig.key[0]]
+    del account[rig.key]
+    if not account:
+        del state.by_account[rig.key[0]]
+
+
+def difficulty_suggested(state: State, event: DifficultySuggested) -> None:
+    """Take the wish within bounds; vardiff goes on from there."""
+    rig = state.sessions.get(event.session)
+    if rig is not None:
+        rig.difficulty = clamp(event.work, rig.ceiling(state.policy), state.policy)
+        state.emit(SetDifficulty(event.session, rig.difficulty))
+
+
+def staged(state: State, event: ModelStaged) -> None:
+    """The rig can take the model's shares."""
+    rig = state.sessions.get(event.session)
+    if rig is not None:
+        rig.staged[event.model] = None
+        state.wake[rig.key] = rig
+        state.rates.clear()
+
+
+def unstaged(state: State, event: ModelUnstaged) -> None:
+    """The rig cannot compute the model: its shares of it open again."""
+    rig = state.sessions.get(event.session)
+    if rig is None:
+        return
+    rig.staged.pop(event.model, None)
+    state.rates.clear()
+    for lease in [lease for lease in rig.leases.values() if lease.model == event.model]:
+        leases.end(state, lease, "released", "rig", tell="cancelled")
+
+
+def hold_released(state: State, event: HoldReleased) -> None:
+    """Held pay became available: the rig has less to lose."""
+    rig = state.rig((event.account, event.rig))
+    rig.standing.held = max(0, rig.standing.held - event.units)
+    state.changed[rig.key] = rig

@@ -1,0 +1,415 @@
+"""What the board knows. Plain containers; the topics' modules change them.
+
+Dictionaries stand in for ordered sets everywhere, so that a replay of the same events walks
+them in the same order on every machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shares.blocks import Kind, Segment
+from shares.board.effects import Effect, Noted, RefereeWanted, TrustChanged
+from shares.policy import Policy
+from shares.results import DIGEST_BYTES
+from shares.trust.standing import Standing
+from shares.vardiff import Meter
+
+# States of a row.
+OPEN, LEASED, DONE, CLEARED = range(4)
+
+RigKey = tuple[str, str]  # (account, rig)
+RowKey = tuple[int, int, int]  # (job, block, row)
+
+
+@dataclass(slots=True, eq=False)
+class Block:
+    """A block in memory. Arrays have one entry a row, longest row first."""
+
+    job: int
+    no: int
+    lengths: NDArray[np.int32]
+    works: NDArray[np.int64]
+    state: NDArray[np.uint8] = field(init=False)
+    holders: NDArray[np.uint8] = field(init=False)  # open leases that owe the row: 0, 1 or 2
+    winner: NDArray[np.int64] = field(init=False)  # lease whose result counts; 0: none
+    digests: NDArray[np.uint8] = field(init=False)  # [rows, 16], of the result that counts
+    open_rows: int = field(init=False)
+    open_work: int = field(init=False)
+    cleared_rows: int = 0
+    first_open: int = 0  # no row before this one is open
+    lessees: dict[int, Lease] = field(default_factory=dict)  # open leases with rows in it
+    winners: dict[int, str] = field(default_factory=dict)  # {lease that won rows: its account}
+    avoid: dict[RigKey, NDArray[np.bool_]] = field(default_factory=dict)  # rows a rig dropped
+    truth: dict[int, bytes] = field(default_factory=dict)  # {row: the referee's digest}
+    asked: dict[int, None] = field(default_factory=dict)  # rows that the referee computes
+    cases: dict[int, Case] = field(default_factory=dict)  # rows that wait for its answer
+
+    def __post_init__(self) -> None:
+        rows = len(self.lengths)
+        self.state = np.zeros(rows, np.uint8)
+        self.holders = np.zeros(rows, np.uint8)
+        self.winner = np.zeros(rows, np.int64)
+        self.digests = np.zeros((rows, DIGEST_BYTES), np.uint8)
+        self.open_rows = rows
+        self.open_work = int(self.works.sum())
+
+    @property
+    def rows(self) -> int:
+        """How many rows."""
+        return len(self.state)
+
+    @property
+    def contested(self) -> bool:
+        """Whether a share that may still be judged waits for the referee's word on a row."""
+        return any(case.claims for case in self.cases.values())
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """An open job."""
+
+    job: int
+    account: str
+    model: str
+    operation: str
+    direct: bool
+    blocks: int
+    rows: int
+    work: int
+    price: int
+    row_bytes: int
+    check_left: int  # units of its check budget that are not spent or promised
+    check_keep: int  # referee runs stop being charged when check_left would fall below this
+    order: tuple[float, int]  # creation; the older goes first within an account
+    queue: Queue
+    customer: Customer
+    opened: dict[int, Block] = field(default_factory=dict)
+    wanted: dict[int, None] = field(default_factory=dict)  # asked for, not yet here
+    cleared: set[int] = field(default_factory=set)  # block numbers
+    next_block: int = 0
+    open_rows: int = 0  # in blocks that are here
+    open_work: int = 0  # everywhere: here and in blocks not yet opened
+    unopened_work: int = 0
+    accepted_rows: int = 0
+    accepted_work: int = 0
+    cleared_rows: int = 0
+    cleared_work: int = 0
+    held_by: dict[str, int] = field(default_factory=dict)  # {miner's account: work it owes}
+    shares: dict[int, Lease] = field(default_factory=dict)  # open or not judged, with its rows
+    cancelled: str = ""  # the reason
+    speed: float = 0.0  # work accepted, decaying
+    speed_at: float = 0.0  # when speed was last brought up to date
+    begun: float = 0.0  # first acceptance
+
+
+@dataclass(slots=True, eq=False)
+class Customer:
+    """Whose jobs are served in turns: the one that got least goes first."""
+
+    account: str
+    served: int = 0  # work leased to rigs, its virtual time
+    jobs: int = 0  # open
+
+
+@dataclass(slots=True, eq=False)
+class Queue:
+    """Jobs of one model and operation, direct or not, by customer and oldest first."""
+
+    direct: bool
+    model: str
+    operation: str
+    ready: dict[str, dict[int, Job]] = field(default_factory=dict)  # with rows to lease
+    backlog: dict[str, dict[int, Job]] = field(default_factory=dict)  # with blocks to ask for
+
+
+@dataclass(slots=True, eq=False)
+class Credit:
+    """Pay of one part for one reason, pending until the verdict. Fields of ``CreditEarned``."""
+
+    part: int
+    job: int
+    kind: str
+    source: str
+    work: int
+    amount: int
+
+
+@dataclass(slots=True, eq=False)
+class Task:
+    """A row that a lease computes as a check, and the units set aside for it."""
+
+    check: int
+    job: int
+    work: int
+    amount: int  # 0: its budget is gone
+    source: str  # check | reserve
+
+
+@dataclass(slots=True, eq=False)
+class Lease:
+    """A share: in a rig's hands (state open), then waiting for its verdict."""
+
+    lease: int
+    rig: Rig
+    model: str
+    operation: str
+    segments: tuple[Segment, ...]
+    rows: int
+    work: int
+    difficulty: int
+    issued: float
+    deadline: float
+    latest: float  # the deadline is never moved beyond this
+    direct: bool
+    works: NDArray[np.int64]  # [rows]
+    left: int  # work not yet accepted
+    state: str = "open"
+    ended_at: float = 0.0
+    next_row: int = 0
+    part_starts: list[int] = field(default_factory=list)  # first row of each accepted part
+    last_part_at: float = 0.0
+    digests: bytearray = field(default_factory=bytearray)  # of the rows accepted so far
+    credits: list[Credit] = field(default_factory=list)
+    tasks: dict[int, Task] = field(default_factory=dict)  # {row of the share: check still owed}
+    checks: dict[int, Check] = field(default_factory=dict)  # drawn on it and not ended
+    claims: dict[RowKey, int] = field(default_factory=dict)  # rows the referee must speak on
+    matched: int = 0  # checks of it that ended well
+    suspect: bool = False  # its rig was wrong elsewhere: every row is checked
+
+    @property
+    def account(self) -> str:
+        """Who is paid."""
+        return self.rig.key[0]
+
+    @property
+    def accepted(self) -> bool:
+        """Whether any part was accepted."""
+        return bool(self.part_starts)
+
+    def digest(self, row: int) -> bytes:
+        """The accepted digest of a row of the share."""
+        return bytes(self.digests[DIGEST_BYTES * row : DIGEST_BYTES * (row + 1)])
+
+    def pieces(self, first: int, stop: int) -> Iterator[tuple[Segment, int, int, int]]:
+        """The segments under rows ``first:stop`` of the share, each as (segment, start and stop
+        inside its block, row of the share where it begins)."""
+        offset = 0
+        for segment in self.segments:
+            low, high = max(first, offset), min(stop, offset + segment.rows)
+            if low < high:
+                shift = segment.start - offset
+                yield segment, low + shift, high + shift, low
+            offset += segment.rows
+            if offset >= stop:
+                return
+
+    def find(self, key: RowKey) -> int:
+        """Which row of the share is this row of a block. Raises ``KeyError``."""
+        place, row = key[:2], key[2]
+        offset = 0
+        for segment in self.segments:
+            inside = segment.start <= row < segment.stop
+            if inside and (segment.job, segment.block) == place:
+                return offset + row - segment.start
+            offset += segment.rows
+        raise KeyError(key)
+
+    def part_of(self, row: int) -> int:
+        """Number of the accepted part that holds a row of the share."""
+        return int(np.searchsorted(self.part_starts, row, side="right")) - 1
+
+
+@dataclass(slots=True, eq=False)
+class Rig:
+    """A rig, connected or not."""
+
+    key: RigKey
+    standing: Standing
+    session: int | None = None
+    credit: int = 1
+    group: str = ""
+    staged: dict[str, None] = field(default_factory=dict)
+    difficulty: int = 0
+    meter: Meter = field(default_factory=Meter)
+    busy_since: float = 0.0  # when it ended what it did before
+    leases: dict[int, Lease] = field(default_factory=dict)  # open, in the order of issue
+    in_hand: int = 0  # work of them not yet accepted
+    shares: dict[int, Lease] = field(default_factory=dict)  # accepted in part, not judged
+    grace_until: float = 0.0  # when its leases end while it is not connected
+    failures: int = 0  # leases in a row that came to nothing
+    rest_until: float = 0.0
+
+    def rate(self, policy: Policy) -> float:
+        """Work per second, measured or else taken from its difficulty."""
+        measured = self.meter.rate
+        return measured if measured else max(1, self.difficulty) / policy.target_share_seconds
+
+    def ceiling(self, policy: Policy) -> int:
+        """The largest difficulty it may have."""
+        if self.standing.established(policy):
+            return policy.max_difficulty
+        return policy.probation_ceiling
+
+
+@dataclass(slots=True, eq=False)
+class Check:
+    """One row of an accepted part that is to be computed again."""
+
+    check: int
+    by: str  # rig | referee, as it was drawn
+    target: Lease
+    part: int
+    key: RowKey
+    since: float  # when it was drawn (or the pool came back)
+    lessee: int = 0  # lease that computes it; 0: none
+    accuser: Lease | None = None  # whose result differs
+    referred: bool = False  # the referee's to decide
+
+
+@dataclass(slots=True, eq=False)
+class Case:
+    """A row that the referee computes, and who waits for it."""
+
+    key: RowKey
+    checks: dict[int, Check] = field(default_factory=dict)
+    claims: dict[int, tuple[Lease, int]] = field(default_factory=dict)  # {lease: (it, its row)}
+    recounts: dict[int, tuple[Recount, int]] = field(default_factory=dict)  # rejected shares
+
+
+@dataclass(slots=True, eq=False)
+class Recount:
+    """A rejected share whose wrong rows are being counted."""
+
+    lease: Lease
+    waiting: dict[RowKey, None] = field(default_factory=dict)
+
+
+@dataclass(slots=True, eq=False)
+class State:
+    """All of the board, and the turn it is in."""
+
+    policy: Policy
+    reserve: int
+    next_lease: int
+    next_check: int
+    at: float
+    jobs: dict[int, Job] = field(default_factory=dict)
+    queues: dict[tuple[bool, str, str], Queue] = field(default_factory=dict)
+    customers: dict[str, Customer] = field(default_factory=dict)
+    leases: dict[int, Lease] = field(default_factory=dict)  # open or not judged
+    open: dict[int, Lease] = field(default_factory=dict)
+    waiting: dict[int, Lease] = field(default_factory=dict)  # ended, not judged
+    rigs: dict[RigKey, Rig] = field(default_factory=dict)
+    by_account: dict[str, dict[RigKey, Rig]] = field(default_factory=dict)
+    sessions: dict[int, Rig] = field(default_factory=dict)
+    away: dict[RigKey, Rig] = field(default_factory=dict)  # with leases and not connected
+    hungry: dict[RigKey, Rig] = field(default_factory=dict)  # had room and found nothing
+    checks: dict[int, Check] = field(default_factory=dict)
+    # {(model, operation): {account whose share is checked: {check: it}}}, to be leased to rigs
+    due: dict[tuple[str, str], dict[str, dict[int, Check]]] = field(default_factory=dict)
+    recounts: dict[int, Recount] = field(default_factory=dict)  # {rejected lease: its recount}
+    epoch: int = 0
+    key: bytes = b""
+    paused: bool = False
+
+    # The turn: what one event led to.
+    effects: list[Effect] = field(default_factory=list)
+    changed: dict[RigKey, Rig] = field(default_factory=dict)  # standings to record
+    answerable: dict[RowKey, None] = field(default_factory=dict)  # cases whose truth is known
+    referee: dict[tuple[int, int, bool], dict[int, None]] = field(default_factory=dict)
+    ripe: dict[int, Lease] = field(default_factory=dict)  # shares that may be judged now
+    unsettled: dict[int, Job] = field(default_factory=dict)  # jobs that may be over
+    wake: dict[RigKey, Rig] = field(default_factory=dict)  # rigs that may have room
+    work_came: bool = False  # hungry rigs may find something
+    short: dict[tuple[bool, str, str, str], None] = field(default_factory=dict)  # want blocks
+    rates: dict[str, float] = field(default_factory=dict)  # {model: work a second of its rigs}
+
+    def emit(self, effect: Effect) -> None:
+        """Add to the answer."""
+        self.effects.append(effect)
+
+    def note(self, what: str, **facts: object) -> None:
+        """Tell log and metrics."""
+        self.emit(Noted(what, tuple(facts.items())))
+
+    def begin(self, at: float) -> None:
+        """A new turn; time never runs backwards."""
+        self.at = max(self.at, at)
+        self.effects = []
+        self.rates.clear()
+
+    def finish(self) -> list[Effect]:
+        """Close the turn: what changed once or more is recorded once."""
+        for (job, block, urgent), rows in self.referee.items():
+            found = self.jobs[job]
+            self.emit(
+                RefereeWanted(found.model, found.operation, job, block, tuple(sorted(rows)), urgent)
+            )
+        self.referee.clear()
+        for rig in self.changed.values():
+            self.emit(trust_record(rig.standing))
+        self.changed.clear()
+        return self.effects
+
+    def block(self, job: int, no: int) -> Block | None:
+        """A block that is in memory."""
+        found = self.jobs.get(job)
+        return found.opened.get(no) if found else None
+
+    def rig(self, key: RigKey) -> Rig:
+        """The rig of that name, made if need be."""
+        rig = self.rigs.get(key)
+        if rig is None:
+            rig = self.rigs[key] = Rig(key, Standing(*key))
+            self.by_account.setdefault(key[0], {})[key] = rig
+        return rig
+
+    def online(self, model: str) -> Iterator[Rig]:
+        """Connected rigs that can compute a model."""
+        return (rig for rig in self.sessions.values() if model in rig.staged)
+
+    def rate_of(self, model: str) -> float:
+        """Work a second of all connected rigs that can compute a model."""
+        rate = self.rates.get(model)
+        if rate is None:
+            rate = sum(rig.rate(self.policy) for rig in self.online(model))
+            self.rates[model] = rate
+        return rate
+
+    def lease_id(self) -> int:
+        """The next one; never used twice."""
+        self.next_lease += 1
+        return self.next_lease
+
+    def check_id(self) -> int:
+        """The next one; never used twice."""
+        self.next_check += 1
+        return self.next_check
+
+
+def trust_record(standing: Standing) -> TrustChanged:
+    """A rig's standing as a record."""
+    return TrustChanged(
+        account=standing.account,
+        rig=standing.rig,
+        held=standing.held,
+        accepted_rows=standing.accepted_rows,
+        accepted_work=standing.accepted_work,
+        cleared_shares=standing.cleared_shares,
+        cleared_work=standing.cleared_work,
+        rejected_shares=standing.rejected_shares,
+        isolated=standing.isolated,
+        offences=standing.offences,
+        banned_until=standing.banned_until,
+        row_work=standing.row_work,
+    )
+
+
+def owes(segment: Segment) -> bool:
+    """Whether a segment's rows are held for the customer (a check row is not)."""
+    return segment.kind is not Kind.CHECK

@@ -1,0 +1,307 @@
+"""Verdicts on shares, and what a wrong row leads to.
+
+A share clears as a whole: when all its drawn rows ended well, and either a sample of it matched
+or the clearing window has passed since its last part. The referee's word on a row is final.
+One wrong row may be a bit flip: it costs the share, which is counted through to the end, and
+everything else of the rig that is not cleared is checked. A second one is an offence.
+"""
+
+from __future__ import annotations
+
+from shares.board import checks, jobs, leases, rows
+from shares.board.effects import CheckEnded, HeldForfeited, RefereePaid, ShareJudged
+from shares.board.events import RefereeAnswered
+from shares.board.state import Block, Case, Job, Lease, Recount, Rig, State, owes
+from shares.results import DIGEST_BYTES
+
+__all__ = ["answered", "conclude"]
+
+
+def conclude(state: State) -> None:
+    """Decide what this turn made ripe: cases, shares, jobs."""
+    while state.answerable or state.ripe or state.unsettled:
+        if state.answerable:
+            _decide(state)
+        elif state.ripe:
+            lease = state.ripe.pop(next(iter(state.ripe)))
+            if lease.lease in state.waiting:
+                judge(state, lease)
+        else:
+            job = state.unsettled.pop(next(iter(state.unsettled)))
+            if job.job in state.jobs:
+                jobs.settle(state, job)
+
+
+# ── the referee's word ───────────────────────────────────────────────────────
+
+
+def answered(state: State, event: RefereeAnswered) -> None:
+    """The referee computed rows: charge the run, decide what waited for it."""
+    if len(event.digests) != DIGEST_BYTES * len(event.rows):
+        raise ValueError(
+            f"{len(event.digests)} bytes of digests for {len(event.rows)} rows: "
+            f"give {DIGEST_BYTES} bytes a row"
+        )
+    block = state.block(event.job, event.block)
+    if block is None:
+        return
+    work = 0
+    for position, row in enumerate(event.rows):
+        if row not in block.asked:
+            continue
+        del block.asked[row]
+        work += int(block.works[row])
+        block.truth[row] = event.digests[DIGEST_BYTES * position : DIGEST_BYTES * (position + 1)]
+        if row in block.cases:
+            state.answerable[event.job, event.block, row] = None
+    _charge(state, state.jobs[event.job], work)
+
+
+def _charge(state: State, job: Job, work: int) -> None:
+    amount = min(work * job.price, job.check_left - job.check_keep)
+    if amount > 0:
+        job.check_left -= amount
+        state.emit(RefereePaid(job.job, work, amount))
+
+
+def _decide(state: State) -> None:
+    wrong: dict[int, tuple[Lease, dict[int, None]]] = {}  # {lease: (it, wrong rows of the share)}
+    for key in list(state.answerable):
+        del state.answerable[key]
+        job, number, row = key
+        block = state.block(job, number)
+        case = block.cases.pop(row, None) if block is not None else None
+        if block is None or case is None:
+            continue
+        for lease, share_row in _refuted(state, block, case):
+            wrong.setdefault(lease.lease, (lease, {}))[1][share_row] = None
+        state.unsettled[job] = state.jobs[job]
+    for lease, found in wrong.values():
+        if lease.lease in state.leases:
+            convict(state, lease, len(found))
+        elif lease.lease in state.recounts:
+            _offend(state, lease)
+    for recount in [recount for recount in state.recounts.values() if not recount.waiting]:
+        del state.recounts[recount.lease.lease]
+
+
+def _refuted(state: State, block: Block, case: Case) -> list[tuple[Lease, int]]:
+    """End the case: its checks get their outcome; returns the shares whose row was wrong."""
+    truth = block.truth[case.key[2]]
+    for check in list(case.checks.values()):
+        accuser = check.accuser
+        right = check.target.digest(check.target.find(case.key)) == truth
+        checker = ".".join(accuser.rig.key) if accuser else "referee"
+        if right:
+            outcome = "accuser_wrong" if accuser else "matched"
+        else:
+            row_of_accuser = accuser.find(case.key) if accuser else 0
+            both = accuser is not None and accuser.digest(row_of_accuser) != truth
+            outcome = "both_wrong" if both else "guilty"
+        checks.ended(state, check, outcome, checker)
+    wrong = []
+    for lease, share_row in case.claims.values():
+        del lease.claims[case.key]
+        state.ripe[lease.lease] = lease
+        if lease.digest(share_row) != truth:
+            wrong.append((lease, share_row))
+    for recount, share_row in case.recounts.values():
+        recount.waiting.pop(case.key, None)
+        if recount.lease.digest(share_row) != truth:
+            wrong.append((recount.lease, share_row))
+    return wrong
+
+
+# ── verdicts ─────────────────────────────────────────────────────────────────
+
+
+def judge(state: State, lease: Lease) -> None:
+    """Clear a share that ended, or void it, if it is time."""
+    if lease.checks or lease.claims or _may_still_deliver(state, lease):
+        return
+    if not lease.accepted:
+        _void(state, lease)
+        return
+    window = 0.0 if lease.direct else state.policy.clearing_seconds
+    if lease.matched or state.at >= lease.last_part_at + window:
+        _clear(state, lease)
+
+
+def _may_still_deliver(state: State, lease: Lease) -> bool:
+    """Whether late parts of an ended lease may come and still be of use."""
+    policy = state.policy
+    if lease.next_row == lease.rows or lease.rig.standing.banned_until > state.at:
+        return False
+    if lease.state == "cancelled":  # what was on its way is compared and paid
+        return not lease.direct and state.at < lease.ended_at + policy.cancel_grace_seconds
+    if lease.state != "expired" or state.at >= lease.ended_at + policy.late_seconds:
+        return False
+    return any(
+        owes(segment) and rows.wanted(state, start, stop, state.block(segment.job, segment.block))
+        for segment, start, stop, _ in lease.pieces(lease.next_row, lease.rows)
+    )
+
+
+def _void(state: State, lease: Lease) -> None:
+    state.emit(ShareJudged(lease.lease, "void", lease.state, False, state.at))
+    _forget(state, lease)
+
+
+def _clear(state: State, lease: Lease) -> None:
+    standing = lease.rig.standing
+    state.emit(
+        ShareJudged(
+            lease.lease, "cleared", "sampled" if lease.matched else "window", False, state.at
+        )
+    )
+    for job, block in _blocks(state, lease):
+        rows.clear(job, block, rows.won_by(block, lease))
+        state.unsettled[job.job] = job
+    standing.held += sum(credit.amount for credit in lease.credits)
+    standing.cleared_work += sum(credit.work for credit in lease.credits)
+    if any(_others(state, credit.job, lease.account) for credit in lease.credits):
+        standing.cleared_shares += 1
+    state.changed[lease.rig.key] = lease.rig
+    _forget(state, lease)
+
+
+def _others(state: State, number: int, account: str) -> bool:
+    """Whether a job is another's than the miner's own (which earns no trust)."""
+    job = state.jobs.get(number)
+    return job is None or job.account != account
+
+
+def _reject(state: State, lease: Lease, reason: str, *, forfeit: bool) -> None:
+    if lease.state == "open":
+        leases.end(state, lease, "cancelled", "rig", tell=reason)
+    for check in list(lease.checks.values()):
+        checks.ended(state, check, "void", "")
+    checks.unclaim(state, lease)
+    for job, block in _blocks(state, lease):
+        won = rows.won_by(block, lease)
+        if won.size:
+            rows.reopen(state, job, block, won, lease)
+    if not forfeit:
+        for credit in lease.credits:
+            payer = state.jobs.get(credit.job)
+            if credit.source == "reserve":
+                state.reserve += credit.amount
+            elif credit.source == "check" and payer is not None:
+                payer.check_left += credit.amount
+    lease.rig.standing.rejected_shares += 1
+    state.changed[lease.rig.key] = lease.rig
+    state.emit(ShareJudged(lease.lease, "rejected", reason, forfeit, state.at))
+    _forget(state, lease)
+
+
+def _blocks(state: State, lease: Lease) -> list[tuple[Job, Block]]:
+    """The blocks in memory that a share holds rows of, each once."""
+    found: dict[tuple[int, int], tuple[Job, Block]] = {}
+    for segment in lease.segments:
+        block = state.block(segment.job, segment.block)
+        if block is not None and owes(segment):
+            found[segment.job, segment.block] = (state.jobs[segment.job], block)
+    return list(found.values())
+
+
+def _forget(state: State, lease: Lease) -> None:
+    del state.leases[lease.lease]
+    state.waiting.pop(lease.lease, None)
+    state.ripe.pop(lease.lease, None)
+    lease.rig.shares.pop(lease.lease, None)
+    for segment in lease.segments:
+        job = state.jobs.get(segment.job)
+        if job is not None and job.shares.pop(lease.lease, None) is not None:
+            state.unsettled[job.job] = job
+
+
+# ── consequences ─────────────────────────────────────────────────────────────
+
+
+def convict(state: State, lease: Lease, wrong: int) -> None:
+    """The referee found this many wrong rows in a share that is not judged."""
+    rig = lease.rig
+    standing = rig.standing
+    state.note("wrong_row", lease=lease.lease, account=rig.key[0], rig=rig.key[1], rows=wrong)
+    _reject(state, lease, "wrong_row", forfeit=False)
+    isolated = wrong == 1 and not standing.isolated
+    if wrong == 1:
+        standing.isolated += 1
+    if not isolated:
+        _offend(state, lease)
+        return
+    _count_through(state, lease)
+    _suspect(state, rig)
+
+
+def _count_through(state: State, lease: Lease) -> None:
+    """The referee computes every row of a rejected share that it has not seen yet."""
+    recount = Recount(lease)
+    for segment, start, stop, share_row in lease.pieces(0, lease.next_row):
+        block = state.block(segment.job, segment.block)
+        if block is None:
+            continue
+        for row in range(start, stop):
+            if row in block.truth:
+                continue
+            key = (segment.job, segment.block, row)
+            recount.waiting[key] = None
+            case = checks.ask(state, key, urgent=False)
+            case.recounts[lease.lease] = (recount, share_row + row - start)
+    if recount.waiting:
+        state.recounts[lease.lease] = recount
+
+
+def _suspect(state: State, rig: Rig) -> None:
+    """Check every row of the rig's shares that are not judged, and of what it holds."""
+    for lease in rig.leases.values():
+        lease.suspect = True
+    for lease in list(rig.shares.values()):
+        lease.suspect = True
+        checked = {check.key for check in lease.checks.values()}
+        for job, block in _blocks(state, lease):
+            for row in rows.won_by(block, lease).tolist():
+                key = (job.job, block.no, row)
+                if key not in checked:
+                    check = checks.drawn(state, lease, lease.find(key), key, "rig")
+                    checks.offer(state, check)
+
+
+def _offend(state: State, lease: Lease) -> None:
+    """An offence is proved: forfeit, ban, disconnect."""
+    rig = lease.rig
+    standing = rig.standing
+    for share in list(rig.shares.values()):
+        _reject(state, share, "offence", forfeit=True)
+    for held in list(rig.leases.values()):
+        leases.end(state, held, "cancelled", "rig", tell="banned")
+    for recount in [r for r in state.recounts.values() if r.lease.rig is rig]:
+        _stop_counting(state, recount)
+    units = standing.offend(state.at, state.policy)
+    state.changed[rig.key] = rig
+    state.note(
+        "offence",
+        lease=lease.lease,
+        account=rig.key[0],
+        rig=rig.key[1],
+        forfeited=units,
+        banned_until=standing.banned_until,
+    )
+    if units:
+        state.emit(HeldForfeited(*rig.key, units, standing.offences, lease.lease, state.at))
+    leases.disconnect(state, rig, "banned")
+
+
+def _stop_counting(state: State, recount: Recount) -> None:
+    del state.recounts[recount.lease.lease]
+    for job, number, row in recount.waiting:
+        block = state.block(job, number)
+        if block is not None and row in block.cases:
+            case = block.cases[row]
+            case.recounts.pop(recount.lease.lease, None)
+            checks.tidy(block, case)
+
+
+def void_orphan(state: State, check: int) -> None:
+    """End a stored check whose share is over."""
+    state.emit(CheckEnded(check, "void", "", state.at))

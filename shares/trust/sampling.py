@@ -1,0 +1,76 @@
+"""Which rows of an accepted part are computed again: rates and the draw.
+
+Pure, in integers, and enough by itself to recompute any draw offline from what is stored with
+the part and the epoch's key once that is published.
+
+The draw. ``seed = HMAC-SHA256(key, "inferpool/draw/1" 0 purpose 0 lease part digest)`` with the
+lease as 8 and the part as 4 big-endian bytes; ``SHAKE-256(seed)`` gives 8 big-endian bytes for
+each row of the part. Row ``i`` is drawn when that number is below ``p_i · 2**64``, where
+``p_i = rate · work_i / mean work of the part's rows``. A rate of 1 draws every row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shares.policy import PPM
+
+CHECK = "check"  # rows that a rig of another account computes again
+REFEREE = "referee"  # rows that the referee computes again
+
+_DOMAIN = b"inferpool/draw/1"
+_SLACK = 1e-9  # far above the error of the float64 product that preselects rows
+
+
+def rate_ppm(held: int, price: int, row_work: int, kappa: int, floor_ppm: int) -> int:
+    """``min(1, max(floor, κ/h))`` in parts per million.
+
+    ``h = held / price / (row_work / 1000)`` is the held pay in average rows: ``held`` in units,
+    ``price`` in units per unit of work, ``row_work`` the mean work of a row in thousandths.
+    """
+    if held <= 0 or row_work <= 0 or price <= 0:
+        return PPM
+    return min(PPM, max(floor_ppm, kappa * price * row_work * (PPM // 1000) // held))
+
+
+def draw(
+    key: bytes,
+    purpose: str,
+    lease: int,
+    part: int,
+    digest: bytes,
+    works: NDArray[np.int64],
+    rate: int,
+    eligible: NDArray[np.bool_] | None = None,
+) -> tuple[int, ...]:
+    """Rows of the part that are drawn for ``purpose``, in ascending order.
+
+    ``works`` int64 [rows]: work of each row of the part. ``rate`` in parts per million.
+    ``eligible`` bool [rows]: rows that may be drawn (all by default); it takes rows out of the
+    result and changes nothing for the others.
+    """
+    rows = len(works)
+    if rate >= PPM:
+        chosen = np.arange(rows)
+        return tuple(chosen.tolist() if eligible is None else chosen[eligible].tolist())
+    total = int(works.sum())
+    if rows == 0 or rate <= 0 or total == 0:
+        return ()
+    message = b"\0".join((_DOMAIN, purpose.encode(), b""))
+    message += lease.to_bytes(8, "big") + part.to_bytes(4, "big") + digest
+    seed = hmac.digest(key, message, "sha256")
+    numbers = np.frombuffer(hashlib.shake_256(seed).digest(8 * rows), dtype=">u8")
+    # Float64 preselects, a little too much; integers decide.
+    likely = works * (rate * rows / (PPM * total) * (1 + _SLACK)) + _SLACK
+    near = numbers.astype(np.float64) / 2.0**64 <= likely
+    if eligible is not None:
+        near &= eligible
+    return tuple(
+        row
+        for row in np.flatnonzero(near).tolist()
+        if int(numbers[row]) * PPM * total < (rate * int(works[row]) * rows) << 64
+    )
