@@ -1,0 +1,132 @@
+"""``inferpool account``: who may come in, and with what money."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from pool.accounts import ROLES, AccountError
+from pool.commands.common import config_option, echo_json, echo_table, json_option, load, open_store
+from pool.store.accounts import create_account, need_account
+from pool.store.escrow import deposit, statements
+
+
+@click.group()
+def account() -> None:
+    """Make, credit, list and close accounts. Works beside a running pool, or without one."""
+
+
+@account.command(epilog="Example:  inferpool account create alice --role miner")
+@click.argument("name")
+@click.option("--role", required=True, type=click.Choice(ROLES), help="What the account is for.")
+@config_option
+@json_option
+def create(name: str, role: str, config_path: Path, as_json: bool) -> None:
+    """Make the account NAME and print its token, this once: only its hash is kept.
+
+    A miner's token lets rigs named NAME.RIG connect; a customer's is the key of the HTTP API.
+    """
+    with open_store(config_path) as store:
+        try:
+            token = create_account(store.database, name, role, time.time())
+        except AccountError as error:
+            raise click.ClickException(str(error)) from None
+    if as_json:
+        echo_json({"account": name, "role": role, "token": token})
+        return
+    click.echo(token)
+    click.echo(f"This is the token of {name} ({role}). It is not shown again.", err=True)
+
+
+@account.command(epilog="Example:  inferpool account credit carol 1000000000")
+@click.argument("name")
+@click.argument("units", type=int)
+@config_option
+@json_option
+def credit(name: str, units: int, config_path: Path, as_json: bool) -> None:
+    """Give the customer NAME money, in units. The name "reserve" seeds the pool's reserve."""
+    with open_store(config_path) as store:
+        try:
+            balance = deposit(store.database, name, units, time.time())
+        except AccountError as error:
+            raise click.ClickException(str(error)) from None
+    if as_json:
+        echo_json({"account": name, "credited": units, "balance": balance})
+    else:
+        click.echo(f"{name} was credited {units:,} units and has {balance:,}")
+
+
+@account.command("list", epilog="Example:  inferpool account list --json")
+@config_option
+@json_option
+def list_accounts(config_path: Path, as_json: bool) -> None:
+    """List all accounts, closed ones too. Customers' balances are free to spend."""
+    with open_store(config_path) as store, store.database.read() as connection:
+        found = statements(connection)
+    if as_json:
+        echo_json(
+            [
+                {
+                    "account": one.name,
+                    "role": one.role,
+                    "created": one.created,
+                    "closed": one.closed,
+                    "balance": one.balance,
+                    "reserved": one.reserved,
+                    "pending": one.pending,
+                    "held": one.held,
+                    "available": one.available,
+                }
+                for one in found
+            ]
+        )
+        return
+    echo_table(
+        ["ACCOUNT", "ROLE", "CREATED", "CLOSED", "BALANCE", "EARNED"],
+        [
+            [
+                one.name,
+                one.role,
+                _day(one.created),
+                "" if one.closed is None else _day(one.closed),
+                one.balance,
+                one.pending + one.held + one.available,
+            ]
+            for one in found
+        ],
+    )
+
+
+@account.command(epilog="Example:  inferpool account close alice")
+@click.argument("name")
+@config_option
+@json_option
+def close(name: str, config_path: Path, as_json: bool) -> None:
+    """Close the account NAME: its token opens nothing any more.
+
+    What a miner held is released, once nothing of it waits for a verdict.
+    """
+    from pool.closing import close_account
+    from pool.settlement import SettlementPolicy
+
+    config, _ = load(config_path)
+    with open_store(config_path) as store:
+        policy = SettlementPolicy(referee_cap_ppm=config.money.referee_cap_ppm)
+        try:
+            with store.database.read() as connection:
+                need_account(connection, name)
+            released = close_account(store.database, name, policy, time.time())
+        except AccountError as error:
+            raise click.ClickException(str(error)) from None
+    units = sum(one.units for one in released)
+    if as_json:
+        echo_json({"account": name, "closed": True, "released": units})
+        return
+    click.echo(f"{name} is closed" + (f"; {units:,} held units are available" if units else ""))
+
+
+def _day(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")
