@@ -43,7 +43,7 @@ class Rows:
 
     def hex(self, row: int) -> str:
         """One row's bytes in hexadecimal."""
-        return self._values[row].tobytes().hex()
+        return str(self._values[row].tobytes().hex())
 
 
 def answer_body(

@@ -1,0 +1,265 @@
+"""Direct requests: one request, answered in the connection it came on.
+
+It goes the way of a batch with one line (packed, paid, worked on, written), without files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from shutil import rmtree
+from typing import Any
+
+import msgspec
+import structlog
+import trio
+
+from pool.batches.admission import counts, reserve_and_pack, store_blocks
+from pool.batches.delivery import output_job
+from pool.batches.intake import IntakeJob, IntakeReport
+from pool.batches.lines import Line, LinesWriter
+from pool.batches.naming import new_direct_place
+from pool.batches.output import write_answer
+from pool.batches.packing import Packer
+from pool.batches.ports import Clock, Core, ModelRegistry, RegisteredModel
+from pool.batches.requests import OPERATIONS, Refusal, ServedModel, read_request
+from pool.batches.tokenize import tokenize
+from pool.batches.workers import Workers
+from pool.config import Config
+from pool.store import Store
+from pool.store.escrow import InsufficientQuotaError
+from pool.store.jobs import JobRow, add_job, find_job, move_job
+
+_log = structlog.get_logger("pool.direct")
+
+
+class DirectError(Exception):
+    """The request is not served. ``again``: whether trying again may help."""
+
+    def __init__(
+        self, status: int, code: str, message: str, *, param: str | None = None, again: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.param = param
+        self.again = again
+
+
+@dataclass(frozen=True, slots=True)
+class DirectAnswer:
+    """Status and JSON body."""
+
+    status: int
+    body: bytes
+
+
+def take_in_one(job: IntakeJob) -> IntakeReport | Refusal:
+    """Tokenise and pack one request: the whole input file is its body. For a worker process."""
+    (model,) = job.models.values()
+    body = msgspec.json.decode(job.input_path.read_bytes())
+    request = read_request(body, job.endpoint, model)
+    if isinstance(request, Refusal):
+        return request
+    (rows,) = tokenize([request], model)
+    if isinstance(rows, Refusal):
+        return rows
+    packer = Packer(job.folder, model)
+    for row in rows:
+        packer.add(row)
+    packer.finish()
+    lines_path = job.folder / "lines"
+    with lines_path.open("wb") as lines:
+        LinesWriter(lines).write(Line(1, "", packer.rows, packer.tokens, request.base64))
+    return IntakeReport(
+        model=model.name,
+        lines=1,
+        rows=packer.rows,
+        tokens=packer.tokens,
+        work=packer.work,
+        blocks=tuple(packer.blocks),
+        lines_path=lines_path,
+    )
+
+
+class DirectRequests:
+    """Serves requests and knows who waits for which job."""
+
+    def __init__(
+        self,
+        store: Store,
+        core: Core,
+        models: ModelRegistry,
+        config: Config,
+        clock: Clock,
+        folder: Path,
+    ) -> None:
+        self._store = store
+        self._core = core
+        self._models = models
+        self._config = config
+        self._clock = clock
+        self._folder = folder
+        self._waiting: dict[int, _Waiting] = {}  # {job: who waits}
+        self._number = 0
+
+    def job_closed(self, job: int, state: str) -> bool:
+        """Tell whoever waits for the job; False when nobody does."""
+        waiting = self._waiting.get(job)
+        if waiting is None:
+            return False
+        waiting.state = state
+        waiting.closed.set()
+        return True
+
+    async def serve(
+        self, workers: Workers, account: str, endpoint: str, body: bytes
+    ) -> DirectAnswer:
+        """Compute one request. Raises ``DirectError``."""
+        model = self._model_of(body, endpoint)
+        self._number += 1
+        folder = self._folder / f"direct-{self._number}"
+        try:
+            packed = await self._take_in(workers, folder, endpoint, model, body)
+            if isinstance(packed, Refusal):
+                return DirectAnswer(400, msgspec.json.encode(packed.body()))
+            job = await trio.to_thread.run_sync(self._admit, account, endpoint, model, packed)
+            await self._wait(job)
+            return await self._answer(workers, job, folder)
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(partial(rmtree, folder, ignore_errors=True))
+
+    def _model_of(self, body: bytes, endpoint: str) -> RegisteredModel:
+        try:
+            # Only the name is taken out here; the rest is read in a worker.
+            name = msgspec.json.decode(body, type=_Named).model
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise DirectError(
+                400, "invalid_json", f"the body must be a JSON object with a model: {error}"
+            ) from None
+        model = self._models.get(name)
+        if model is None:
+            text = f"there is no model {name[:80]!r}: GET /v1/models lists what there is"
+            raise DirectError(404, "model_not_found", text, param="model")
+        if OPERATIONS[endpoint] not in model.manifest.operations:
+            text = f"the model {name!r} does not serve {endpoint}"
+            raise DirectError(400, "model_mismatch", text, param="model")
+        return model
+
+    async def _take_in(
+        self,
+        workers: Workers,
+        folder: Path,
+        endpoint: str,
+        model: RegisteredModel,
+        body: bytes,
+    ) -> IntakeReport | Refusal:
+        path = folder / "request"
+
+        def write() -> None:
+            folder.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(body)
+
+        await trio.to_thread.run_sync(write)
+        job = IntakeJob(
+            input_path=path,
+            folder=folder,
+            endpoint=endpoint,
+            models={model.name: ServedModel.of(model)},
+            max_lines=1,
+            max_line_bytes=self._config.batches.max_line_bytes,
+        )
+        return await workers.run(take_in_one, job, direct=True)
+
+    def _admit(
+        self, account: str, endpoint: str, model: RegisteredModel, packed: IntakeReport
+    ) -> int:
+        """Store and pay a job in the state ``in_progress``; somebody waits for it from then on."""
+        at = self._clock.now()
+        values: dict[str, Any] = dict(counts(packed))
+        place = new_direct_place()
+        store_blocks(self._store, place, packed)
+        try:
+            with self._store.database.write() as connection:
+                job = add_job(
+                    connection,
+                    account=account,
+                    direct=True,
+                    endpoint=endpoint,
+                    operation=OPERATIONS[endpoint],
+                    model_name=model.name,
+                    model=model.digest,
+                    state="in_progress",
+                    created=at,
+                    in_progress_at=at,
+                    **values,
+                )
+                reserve_and_pack(connection, job, account, place, packed, self._config.money, at)
+        except InsufficientQuotaError as error:
+            raise DirectError(429, "insufficient_quota", str(error)) from None
+        return job
+
+    async def _wait(self, job: int) -> None:
+        waiting = self._waiting[job] = _Waiting()
+        try:
+            with trio.CancelScope(shield=True):  # a job that is paid must be known to the core
+                await self._core.open_job(job)
+            with trio.move_on_after(self._config.http.direct_timeout_seconds):
+                await waiting.closed.wait()
+        finally:
+            if not waiting.closed.is_set():
+                # From now on the runner ends the job, as one that nobody waits for.
+                del self._waiting[job]
+                self._core.cancel_job(job, "cancelled")
+        if not waiting.closed.is_set():
+            seconds = self._config.http.direct_timeout_seconds
+            text = f"no result within {seconds:g} s: hand it in as a batch, or try again later"
+            raise DirectError(504, "request_timeout", text)
+
+    async def _answer(self, workers: Workers, job: int, folder: Path) -> DirectAnswer:
+        """Write the answer of a closed job, and end it."""
+        waiting = self._waiting.pop(job)
+        if waiting.state != "completed":
+            await trio.to_thread.run_sync(self._end, job, "cancelled", False)
+            raise DirectError(503, "cancelled", "the request was cancelled: try again", again=True)
+        try:
+            row = await trio.to_thread.run_sync(self._find, job)
+            task = await trio.to_thread.run_sync(
+                output_job, self._store, row, folder, folder / "lines"
+            )
+            status, body = await workers.run(write_answer, task, direct=True)
+        except Exception:
+            await trio.to_thread.run_sync(self._end, job, "failed", False)
+            raise
+        await trio.to_thread.run_sync(self._end, job, "completed", status == 200)
+        return DirectAnswer(status, body)
+
+    def _find(self, job: int) -> JobRow:
+        with self._store.database.read() as connection:
+            return find_job(connection, job)
+
+    def _end(self, job: int, state: str, good: bool) -> None:
+        at = self._clock.now()
+        values: dict[str, Any] = {
+            f"{state}_at": at,
+            "lines_completed": int(good),
+            "lines_failed": int(not good),
+        }
+        with self._store.database.write() as connection:
+            move_job(connection, job, ("in_progress", "cancelling"), state, **values)
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    closed: trio.Event
+    state: str = ""
+
+    def __init__(self) -> None:
+        self.closed = trio.Event()
+        self.state = ""
+
+
+class _Named(msgspec.Struct):
+    model: str

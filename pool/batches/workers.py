@@ -1,0 +1,48 @@
+"""Worker processes for what would keep the loop busy: reading and writing batches."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import trio
+import trio_parallel  # type: ignore[import-untyped] # it has no type hints
+
+_A = TypeVar("_A")
+_T = TypeVar("_T")
+
+_IDLE_SECONDS = 600.0
+_GRACE_SECONDS = 5.0
+
+
+class Workers:
+    """Runs functions in processes; batches and direct requests never wait for each other."""
+
+    def __init__(self, context: trio_parallel.WorkerContext, batches: int) -> None:
+        self._context = context
+        self._batches = trio.CapacityLimiter(batches)
+        self._direct = trio.CapacityLimiter(1)
+
+    async def run(self, function: Callable[[_A], _T], argument: _A, *, direct: bool = False) -> _T:
+        """``function(argument)`` in a worker; a cancelled call kills its worker.
+
+        Raises what the function raises, and ``trio_parallel.BrokenWorkerError`` when the process
+        died.
+        """
+        result: _T = await self._context.run_sync(
+            function,
+            argument,
+            kill_on_cancel=True,
+            limiter=self._direct if direct else self._batches,
+        )
+        return result
+
+
+@asynccontextmanager
+async def open_workers(batches: int) -> AsyncIterator[Workers]:
+    """Workers for as long as the block lasts; ``batches`` of them may work on batches at once."""
+    async with trio_parallel.open_worker_context(
+        idle_timeout=_IDLE_SECONDS, grace_period=_GRACE_SECONDS
+    ) as context:
+        yield Workers(context, batches)
