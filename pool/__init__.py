@@ -1,0 +1,1 @@
+"""The pool: everything that runs on the operator's side."""

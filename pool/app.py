@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import structlog
 import trio
@@ -20,9 +22,9 @@ from pool.epochs import Epochs
 from pool.gateway import Gateway
 from pool.http import HttpDeps, create_app
 from pool.http.server import HttpServer
-from pool.metrics import PoolMetrics, Sample
+from pool.metrics import PoolMetrics
 from pool.models import Models
-from pool.overview import samples
+from pool.overview import overview, samples
 from pool.referee import Compute, Referee
 from pool.settler import Settler
 from pool.store import Store, StoreError
@@ -54,6 +56,10 @@ class Pool:
     epochs: Epochs
     settler: Settler
     metrics: PoolMetrics
+
+    def overview(self) -> dict[str, Any]:
+        """What the status page shows."""
+        return overview(self.core, self.gateway, self.models, self.referee)
 
     async def run_core(self) -> None:
         """Commit, judge, settle, and open epochs, until cancelled."""
@@ -110,10 +116,8 @@ def build_pool(
     )
     referee.answer = core.referee_answered
     gateway = Gateway(core, models, config.stratum, config.http)
-    settler = Settler(core, config.money, config.trust)
-    metrics = PoolMetrics(
-        registry or CollectorRegistry(), lambda: samples(core, gateway, referee)
-    )
+    settler = Settler(core, config)
+    metrics = PoolMetrics(registry or CollectorRegistry(), lambda: samples(core, gateway, referee))
 
     def committed(records: list[Record]) -> None:
         metrics.committed(records)
@@ -146,7 +150,6 @@ async def run_pool(config: Config, folder: Path, base: Path) -> None:
     except (OSError, ValueError, StoreError) as error:
         raise StartError(str(error)) from error
     try:
-        await trio.to_thread.run_sync(store.claim)
         pool = build_pool(config, store)
         async with trio.open_nursery() as nursery:
             await _serve(pool, nursery, tls, stratum_address, http_address)
@@ -211,11 +214,13 @@ async def _serve(
     _log.info("stopped")
 
 
-async def _listen(pool: Pool, listeners: list[trio.abc.Listener[trio.abc.Stream]], rigs: trio.Nursery) -> None:
+async def _listen(
+    pool: Pool, listeners: Sequence[trio.abc.Listener[Any]], rigs: trio.Nursery
+) -> None:
     async def handle(stream: trio.abc.Stream) -> None:
         await pool.gateway.serve_stream(stream, _address(stream))
 
-    await trio.serve_listeners(handle, listeners, handler_nursery=rigs)
+    await trio.serve_listeners(handle, list(listeners), handler_nursery=rigs)
 
 
 async def _watch_signals(stopping: trio.Event) -> None:
@@ -256,7 +261,7 @@ def _address(stream: trio.abc.Stream) -> str:
     return str(name[0]) if isinstance(name, tuple) else ""
 
 
-def _port(listener: trio.abc.Listener[trio.abc.Stream]) -> int:
+def _port(listener: trio.abc.Listener[Any]) -> int:
     inner = listener.transport_listener if isinstance(listener, trio.SSLListener) else listener
     assert isinstance(inner, trio.SocketListener)
     return int(inner.socket.getsockname()[1])
@@ -266,10 +271,5 @@ def _tls(config: Config, base: Path) -> ssl.SSLContext | None:
     if not config.stratum.tls_certificate:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(
-        base / config.stratum.tls_certificate, base / config.stratum.tls_key
-    )
+    context.load_cert_chain(base / config.stratum.tls_certificate, base / config.stratum.tls_key)
     return context
-
-
-__all__ = ["Pool", "Sample", "StartError", "build_pool", "run_pool"]

@@ -52,7 +52,8 @@ class Committer:
     observe: Callable[[float, int], None] | None = None  # (seconds, records) of each group
     _payloads: dict[int, bytes] = field(default_factory=dict)  # {handle: bytes}
     _next_payload: int = 1
-    _group: Group = field(default_factory=lambda: Group([], {}))
+    _records: list[Record] = field(default_factory=list)  # of the group that is gathering
+    _named: dict[int, bytes] = field(default_factory=dict)  # {handle: bytes} of its parts
     _sequence: int = 1  # of the group that is gathering
     _durable: int = 0  # of the last group written
     _messages: deque[_Waiting] = field(default_factory=deque)
@@ -75,14 +76,14 @@ class Committer:
     def record(self, record: Record) -> None:
         """Add to the group that is gathering."""
         if isinstance(record, PartAccepted):
-            self._group.payloads[record.payload] = self._payloads.pop(record.payload)
-        self._group.records.append(record)
+            self._named[record.payload] = self._payloads.pop(record.payload)
+        self._records.append(record)
         self._work.set()
 
     def send(self, message: Message) -> None:
         """Release ``message`` once what was recorded before it is durable."""
         # The group that is gathering, if it holds anything; else the one being written, if any.
-        sequence = self._sequence if self._group.records else self._sequence - 1
+        sequence = self._sequence if self._records else self._sequence - 1
         if sequence <= self._durable and not self._messages:
             self.release(message)
         else:
@@ -91,7 +92,7 @@ class Committer:
     @property
     def settled(self) -> bool:
         """Nothing waits to be written."""
-        return not self._group.records and self._durable == self._sequence - 1
+        return not self._records and self._durable == self._sequence - 1
 
     async def flushed(self) -> None:
         """Wait until nothing waits to be written."""
@@ -103,7 +104,8 @@ class Committer:
         while True:
             await self._work.wait()
             self._work = trio.Event()
-            group, self._group = self._group, Group([], {})
+            group = Group(self._records, self._named)
+            self._records, self._named = [], {}
             sequence, self._sequence = self._sequence, self._sequence + 1
             size = sum(len(payload) for payload in group.payloads.values())
             started = time.perf_counter()

@@ -27,7 +27,7 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     pass
 
 
-class StratumConfig(_Section):
+class StratumConfig(_Section, frozen=True, kw_only=True):
     """Where rigs connect, and what a stranger may cost before and after it is known."""
 
     listen: str = "127.0.0.1:3333"
@@ -41,7 +41,7 @@ class StratumConfig(_Section):
     max_connections_per_address: _Positive = 256
 
 
-class HttpConfig(_Section):
+class HttpConfig(_Section, frozen=True, kw_only=True):
     """Where customers, pages and model downloads are served."""
 
     listen: str = "127.0.0.1:8080"
@@ -50,7 +50,7 @@ class HttpConfig(_Section):
     direct_timeout_seconds: _Seconds = 60.0
 
 
-class SharesConfig(_Section):
+class SharesConfig(_Section, frozen=True, kw_only=True):
     """How large shares are."""
 
     target_seconds: _Seconds = 10.0
@@ -63,7 +63,7 @@ class SharesConfig(_Section):
     disconnect_grace_seconds: _Seconds = 15.0
 
 
-class TrustConfig(_Section):
+class TrustConfig(_Section, frozen=True, kw_only=True):
     """How much is checked, and what follows from a wrong row."""
 
     kappa: _Positive = 2
@@ -77,7 +77,7 @@ class TrustConfig(_Section):
     epoch_seconds: Annotated[float, msgspec.Meta(ge=60)] = 3_600.0
 
 
-class MoneyConfig(_Section):
+class MoneyConfig(_Section, frozen=True, kw_only=True):
     """What a unit of work costs. All integers; rates in parts per million."""
 
     price: _Positive = 1
@@ -87,7 +87,7 @@ class MoneyConfig(_Section):
     settle_seconds: _Seconds = 1.0
 
 
-class BatchesConfig(_Section):
+class BatchesConfig(_Section, frozen=True, kw_only=True):
     """What a customer may hand in."""
 
     max_lines: _Positive = 100_000_000
@@ -96,14 +96,14 @@ class BatchesConfig(_Section):
     workers: _Positive = 1
 
 
-class RefereeConfig(_Section):
+class RefereeConfig(_Section, frozen=True, kw_only=True):
     """The pool's own engine."""
 
     threads: _Count = 0
     rows_per_run: _Positive = 64
 
 
-class Config(_Section):
+class Config(_Section, frozen=True, kw_only=True):
     """All of ``pool.toml``."""
 
     data: str = "."

@@ -100,7 +100,7 @@ class Core:
         self._high_water = high_water
         self._inline = inline
         self._noted = noted
-        self._on_records = on_records
+        self.on_records = on_records
         self._dump = dump
         self._outboxes: dict[int, Outbox] = {}  # {session: outbox}
         self._blocks: dict[tuple[int, int], BlockFile] = {}  # {(job, block): its rows}
@@ -209,7 +209,7 @@ class Core:
 
     def progress(self, job: int) -> Progress | None:
         """How far an open job is; None when the board does not hold it."""
-        found = self.board.jobs().get(job)
+        found = self.board.job(job)
         if found is None:
             return None
         return Progress(
@@ -264,6 +264,7 @@ class Core:
             )
 
     async def in_thread(self, function: Callable[..., _T], *arguments: object) -> _T:
+        """Run what may wait for the disk (in the loop's own thread in a simulation)."""
         if self._inline:
             await trio.lowlevel.checkpoint()
             return function(*arguments)
@@ -284,7 +285,7 @@ class Core:
                     outbox.deliver(message)
 
     def _committed(self, records: list[Record]) -> None:
-        self._on_records(records)
+        self.on_records(records)
         self._regulate()
         for record in records:
             if isinstance(record, JobClosed):

@@ -38,11 +38,13 @@ from shares.board.events import (
 )
 from shares.results import row_digests
 from stratum import messages as wire
-from stratum.arrays import ArrayError, pack_rows, unpack
-from stratum.errors import Code, ProtocolViolation
-from stratum.server import ConnectionClosed, PoolConnection
+from stratum.arrays import pack_rows, unpack_outcome
+from stratum.errors import ArrayError, Code, ConnectionClosed, ProtocolViolation
+from stratum.server import PoolConnection
 
 _log = structlog.get_logger("pool.gateway")
+
+_MAX_CREDIT = 64  # shares that one rig may hold
 
 
 @dataclass(slots=True)
@@ -83,10 +85,9 @@ class Gateway:
         self.http_port = http_port
         self._http = http
         self._next_session = first_session
-        self._new_name = new_name
+        self.new_name = new_name
         self._sessions: dict[int, _Session] = {}  # authorised ones
         self._per_address: Counter[str] = Counter()
-        self._set_aside: set[str] = set()
 
     @property
     def connections(self) -> int:
@@ -185,6 +186,7 @@ class _Session:
         self._address = address
         self._credit = 1
         self._suggested = 0
+        self._resumed = False
         self._authorised = False
         self._models: dict[str, RegisteredModel] = {}  # {digest: announced}
         self._lease_models: dict[int, str] = {}  # {lease: digest}
@@ -219,9 +221,10 @@ class _Session:
             case wire.Configure():
                 self._configure(message)
             case wire.Subscribe():
-                self._credit = max(1, min(64, message.credit))
-                name = self._gateway._new_name()
-                self.connection.accept(message, [name, bool(message.session)])
+                self._credit = max(1, min(_MAX_CREDIT, message.credit))
+                # A rig that names a session has its shares still, whichever boot it is from.
+                self._resumed = bool(message.session)
+                self.connection.accept(message, [self._gateway.new_name(), self._resumed])
             case wire.Authorize():
                 await self._authorise(message)
             case wire.SuggestDifficulty():
@@ -235,9 +238,7 @@ class _Session:
             case wire.ModelReady():
                 self.connection.accept(message)
                 if message.model in self._models:
-                    self._core.handle(
-                        ModelStaged(at=now, session=self.number, model=message.model)
-                    )
+                    self._core.handle(ModelStaged(at=now, session=self.number, model=message.model))
             case wire.ModelFailed():
                 self.connection.accept(message)
                 self.log.warning(
@@ -324,6 +325,7 @@ class _Session:
                 credit=self._credit,
                 group=network_group(self._address),
                 suggested=self._suggested,
+                resumed=self._resumed,
             )
         )
         self.log.info("rig connected", credit=self._credit)
@@ -358,9 +360,7 @@ class _Session:
             return
         manifest = self._gateway.models.by_digest(model).manifest
         try:
-            payload, digests, rows = read_outcome(
-                message.outcome, manifest.dtype, manifest.width
-            )
+            payload, digests, rows = read_outcome(message.outcome, manifest.dtype, manifest.width)
         except ArrayError as error:
             self._gateway.statistics.malformed[error.reason] += 1
             self.log.info(
@@ -403,9 +403,7 @@ class _Session:
             case Accepted():
                 self.connection.queue(wire.Result(message.request, True))
             case Refused():
-                self.connection.queue(
-                    wire.Error(message.request, message.code, message.reason, "")
-                )
+                self.connection.queue(wire.Error(message.request, message.code, message.reason, ""))
             case Disconnect():
                 self.connection.queue(wire.ShowMessage(0, f"disconnected: {message.reason}"))
                 self._over.set()
@@ -433,26 +431,13 @@ def read_outcome(outcome: wire.Outcome, dtype: str, width: int) -> tuple[bytes, 
     """Check a part's structure and digest it.
 
     Returns the payload as it is stored (the rows' bytes, then the failed positions as uint32),
-    the digests (16 bytes a row), and the number of rows. Raises ``ArrayError`` with a reason:
-    ``wrong_dtype``, ``wrong_shape``, ``wrong_length``, ``not_finite`` or ``bad_failed_rows``.
+    the digests (16 bytes a row), and the number of rows. Raises ``ArrayError`` with a reason.
     """
-    values = unpack(outcome.values, dtype, dimensions=2)
-    rows = values.shape[0]
-    if rows < 1 or values.shape[1] != width:
-        raise ArrayError(
-            "wrong_shape", f"shape {list(values.shape)} should be [rows ≥ 1, {width}]"
-        )
-    failed = outcome.failed
-    if any(not 0 <= row < rows for row in failed) or len(set(failed)) != len(failed):
-        raise ArrayError("bad_failed_rows", f"failed rows must be distinct and below {rows}")
-    if failed and values[list(failed)].any():
-        raise ArrayError("bad_failed_rows", "a failed row's values must be zero")
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise ArrayError("not_finite", "a value is NaN or infinite; such a row must be `failed`")
+    values, failed = unpack_outcome(outcome, dtype, width)
+    rows = len(values)
     data = outcome.values.data
-    digests = row_digests(data, len(data) // rows, frozenset(failed))
-    payload = bytes(data) + np.asarray(sorted(failed), "<u4").tobytes()
-    return payload, digests, rows
+    digests = row_digests(data, data.nbytes // rows, frozenset(failed))
+    return bytes(data) + np.asarray(failed, "<u4").tobytes(), digests, rows
 
 
 def network_group(address: str) -> str:

@@ -6,16 +6,18 @@ import logging
 import sys
 
 import structlog
+from structlog.typing import Processor
 
 
 def configure_logs(level: str) -> None:
     """Set structlog up for this process. ``level``: debug, info, warning or error."""
-    shared = [
+    shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
     ]
+    processors: list[Processor]
     if sys.stderr.isatty():
         processors = [*shared, structlog.dev.ConsoleRenderer()]
     else:

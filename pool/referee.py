@@ -105,7 +105,7 @@ def _in_process(workers: trio_parallel.WorkerContext, threads: int) -> Compute:
     async def compute(
         text: bytes, files: dict[str, str], operation: str, block: str, rows: Sequence[int]
     ) -> bytes:
-        return await workers.run_sync(
+        digests: bytes = await workers.run_sync(
             compute_rows,
             text,
             tuple(sorted(files.items())),
@@ -116,6 +116,7 @@ def _in_process(workers: trio_parallel.WorkerContext, threads: int) -> Compute:
             limiter=one,
             kill_on_cancel=True,
         )
+        return digests
 
     return compute
 

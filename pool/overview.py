@@ -1,0 +1,138 @@
+"""What can be seen of a running pool: facts for the status page and samples for Prometheus."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pool.core import Core
+from pool.gateway import Gateway
+from pool.metrics import Sample
+from pool.models import Models
+from pool.referee import Referee
+
+
+def overview(core: Core, gateway: Gateway, models: Models, referee: Referee) -> dict[str, Any]:
+    """The public facts: rigs, jobs, models, totals. Plain values, ready for JSON."""
+    board = core.board
+    totals = board.totals()
+    names = {model.digest: model.name for model in models.list()}
+    rigs = []
+    for view in board.sessions().values():
+        trust = board.trust(view.account, view.rig)
+        assert trust is not None
+        rigs.append(
+            {
+                "account": view.account,
+                "rig": view.rig,
+                "models": [names.get(digest, digest) for digest in view.models],
+                "difficulty": view.difficulty,
+                "rate": view.rate,
+                "leases": view.leases,
+                "in_hand": view.in_hand,
+                "unjudged": view.unjudged,
+                "established": trust.established,
+                "held": trust.held,
+                "accepted_rows": trust.accepted_rows,
+                "accepted_work": trust.accepted_work,
+                "shares_cleared": trust.cleared_shares,
+                "shares_rejected": trust.rejected_shares,
+                "offences": trust.offences,
+                "check_rate_ppm": trust.check_rate_ppm,
+                "referee_rate_ppm": trust.referee_rate_ppm,
+            }
+        )
+    return {
+        "rigs": rigs,
+        "jobs": [
+            {
+                "model": names.get(job.model, job.model),
+                "operation": job.operation,
+                "direct": job.direct,
+                "rows": job.rows,
+                "accepted_rows": job.accepted_rows,
+                "cleared_rows": job.cleared_rows,
+                "work": job.work,
+                "rate": job.rate,
+                "eta_seconds": job.eta,
+            }
+            for job in board.jobs().values()
+        ],
+        "models": [
+            {"name": m.name, "model": m.digest, "numerics": m.manifest.numerics}
+            for m in models.list()
+        ],
+        "connections": gateway.connections,
+        "rate": totals.rate,
+        "leases": totals.leases,
+        "open_work": totals.open_work,
+        "leased_work": totals.leased_work,
+        "unjudged": totals.unjudged,
+        "checks": totals.checks,
+        "referee_waiting_rows": referee.waiting_rows,
+        "referee_rows": referee.rows,
+        "reserve": totals.reserve,
+        "leasing_paused": totals.paused,
+    }
+
+
+def samples(core: Core, gateway: Gateway, referee: Referee) -> list[Sample]:
+    """What is kept outside the metrics themselves, read at each scrape."""
+    totals = core.board.totals()
+    counted = gateway.statistics
+    found = [
+        Sample("inferpool_connections", "Connections open now.", gateway.connections),
+        Sample("inferpool_sessions", "Authorised sessions open now.", gateway.sessions),
+        Sample("inferpool_connections_opened_total", "Connections taken.", counted.opened),
+        Sample("inferpool_received_bytes_total", "Bytes from rigs.", counted.bytes_in),
+        Sample("inferpool_sent_bytes_total", "Bytes to rigs.", counted.bytes_out),
+        Sample("inferpool_received_frames_total", "Frames from rigs.", counted.frames_in),
+        Sample("inferpool_sent_frames_total", "Frames to rigs.", counted.frames_out),
+        Sample("inferpool_rate", "Work a second of the connected rigs.", totals.rate),
+        Sample("inferpool_jobs", "Open jobs.", totals.jobs),
+        Sample("inferpool_blocks", "Blocks in memory.", totals.blocks),
+        Sample("inferpool_leases", "Shares in rigs' hands.", totals.leases),
+        Sample("inferpool_shares_unjudged", "Shares that wait for a verdict.", totals.unjudged),
+        Sample("inferpool_open_work", "Work not leased, in open jobs.", totals.open_work),
+        Sample("inferpool_leased_work", "Work in rigs' hands.", totals.leased_work),
+        Sample("inferpool_checks_open", "Rows drawn and not yet checked.", totals.checks),
+        Sample("inferpool_reserve_units", "Reserve free for checks.", totals.reserve),
+        Sample("inferpool_leasing_paused", "1 while too much waits for the disk.", totals.paused),
+        Sample(
+            "inferpool_waiting_bytes",
+            "Bytes of results that wait for the disk.",
+            core.committer.waiting_bytes,
+        ),
+        Sample("inferpool_referee_waiting_rows", "Rows it was asked for.", referee.waiting_rows),
+        Sample("inferpool_referee_rows_total", "Rows the referee computed.", referee.rows),
+        Sample("inferpool_referee_seconds_total", "Time it computed.", referee.seconds),
+    ]
+    for name, text, label, counts in (
+        (
+            "inferpool_connections_refused_total",
+            "Connections not taken.",
+            "reason",
+            counted.refused,
+        ),
+        (
+            "inferpool_authorisations_total",
+            "Attempts to authorise.",
+            "outcome",
+            counted.authorisations,
+        ),
+        (
+            "inferpool_protocol_errors_total",
+            "Connections closed for what they sent.",
+            "reason",
+            counted.violations,
+        ),
+        (
+            "inferpool_malformed_parts_total",
+            "Parts of wrong structure.",
+            "reason",
+            counted.malformed,
+        ),
+    ):
+        found.extend(
+            Sample(name, text, count, ((label, value),)) for value, count in counts.items()
+        )
+    return found

@@ -1,0 +1,146 @@
+"""`kill -9` of the pool and of rigs: nothing acknowledged is lost, nothing paid twice."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from harness import (
+    Pool,
+    check_output,
+    digest_lines,
+    output_of,
+    patient,
+    pool_with_rigs,
+    run,
+    submit,
+    wait_for_batch,
+)
+
+from pool.crashpoints import NAMES
+
+ROWS = 1500
+LINES = digest_lines(ROWS, seed=7)
+SPEEDS = {"alice": 120.0, "bob": 90.0}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The output of the same input when nothing is killed."""
+    speeds = dict.fromkeys(SPEEDS, 2000.0)
+    with pool_with_rigs(tmp_path_factory.mktemp("undisturbed"), speeds) as (pool, _):
+        pool.start()
+        with pool.client("carol") as client:
+            batch = wait_for_batch(client, submit(client, LINES))
+            assert batch["status"] == "completed", batch
+            output = output_of(client, batch)
+    check_output(output, LINES)
+    return output
+
+
+def money_is_in_balance(pool: Pool, batch: dict[str, object]) -> None:
+    """Every unit in is somewhere, once, and the job's escrow is empty."""
+    deadline = time.monotonic() + 20
+    while True:
+        ledger = run("payouts", *pool.config)
+        if not any(units for code, units in ledger["ledger"].items() if code.startswith("escrow.")):
+            break
+        assert time.monotonic() < deadline, ledger
+        time.sleep(0.2)
+    assert sum(ledger["ledger"].values()) == 0
+    paid = sum(
+        units
+        for code, units in ledger["ledger"].items()
+        if code.split(":")[0] in {"pending", "held", "available"}
+    )
+    # Work 1 and price 1 a row: each row is paid once; checks are paid beside it.
+    checks = ledger["checks_paid"]
+    assert paid - checks == ROWS
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_pool_killed_twenty_times_at_random_moments(tmp_path: Path, undisturbed: bytes) -> None:
+    """After twenty kills in the middle of a batch the output is the undisturbed one."""
+    dice = random.Random(20)
+    with pool_with_rigs(tmp_path, SPEEDS) as (pool, _):
+        pool.start()
+        with pool.client("carol") as client:
+            name = submit(client, LINES)
+            for _ in range(20):
+                time.sleep(dice.uniform(0.05, 0.6))
+                assert pool.process is not None
+                pool.process.kill()
+                pool.start()
+            batch = wait_for_batch(client, name)
+
+            assert batch["status"] == "completed", batch
+            assert output_of(client, batch) == undisturbed
+            money_is_in_balance(pool, batch)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_rigs_killed_at_random_moments(tmp_path: Path, undisturbed: bytes) -> None:
+    """A rig that dies costs what it had not sent, and nobody's money."""
+    dice = random.Random(21)
+    with pool_with_rigs(tmp_path, SPEEDS) as (pool, rigs):
+        pool.start()
+        with pool.client("carol") as client:
+            name = submit(client, LINES)
+            for _ in range(8):
+                time.sleep(dice.uniform(0.1, 0.8))
+                dice.choice(rigs).kill_and_restart()
+            batch = wait_for_batch(client, name)
+
+            assert batch["status"] == "completed", batch
+            assert output_of(client, batch) == undisturbed
+            money_is_in_balance(pool, batch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("point", sorted(NAMES))
+def test_the_pool_killed_at_a_named_point(tmp_path: Path, undisturbed: bytes, point: str) -> None:
+    """Around every durable write: before, between and after its steps."""
+    speeds = dict.fromkeys(SPEEDS, 1500.0)
+    nth = {"object.before": 2, "object.written": 2, "object.synced": 2}.get(point, 1)
+    if point.startswith(("log.", "store.", "settlement.")):
+        nth = 4  # in the middle of the batch
+    with pool_with_rigs(tmp_path, speeds) as (pool, _):
+        process = pool.start(crash_at=f"{point}:{nth}")
+        if process.code is not None:
+            pool.start()
+        with pool.client("carol") as client:
+            name = _submit_stubbornly(pool, client)
+            deadline = time.monotonic() + 60
+            while process.code is None and time.monotonic() < deadline:
+                time.sleep(0.05)
+            assert process.code == -signal.SIGKILL, f"{point} was never passed"
+            if pool.process is process:
+                pool.start()
+            batch = wait_for_batch(client, name)
+
+            assert batch["status"] == "completed", batch
+            assert output_of(client, batch) == undisturbed
+            money_is_in_balance(pool, batch)
+
+
+def _submit_stubbornly(pool: Pool, client: object) -> str:
+    """Hand the batch in; when the pool dies of it, start the pool and hand it in again."""
+    import httpx
+
+    assert isinstance(client, httpx.Client)
+    for _ in range(3):
+        try:
+            return submit(client, LINES)
+        except httpx.TransportError:
+            assert pool.process is not None
+            pool.process.wait()
+            pool.start()
+            found = patient(client, "/batches").json()["data"]
+            if found:  # it was created; only the answer was lost
+                return str(found[0]["id"])
+    raise AssertionError("the batch could not be handed in")
