@@ -11,12 +11,12 @@ from pool.batches.naming import (
     output_object,
 )
 from pool.batches.output import OutputBlock, OutputJob, OutputReport, WrittenFile
-from pool.batches.results import result_runs
 from pool.crashpoints import crash_point
 from pool.store import Store
 from pool.store.files import StoredFile, add_file
 from pool.store.jobs import JobRow, blocks_of, file_sha256, move_job
 from pool.store.openjobs import row_bytes_of
+from pool.store.results import result_runs
 
 
 def output_job(store: Store, row: JobRow, folder: Path, lines_path: Path) -> OutputJob:

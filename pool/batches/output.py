@@ -6,7 +6,6 @@ gives the same bytes. Memory: the results of one block, and of one line.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b, sha256
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from pool.batches.answers import NON_FINITE, Rows, answer_body
 from pool.batches.blockfile import BlockFile
 from pool.batches.lines import Line, read_lines
-from pool.store.resultlog import read_record
+from pool.store.results import ResultRun, read_part
 
 _CHUNK = 256  # rows whose numbers are written at a time
 _MISSING, _DONE, _FAILED = 0, 1, 2
@@ -29,24 +28,6 @@ _REASONS = {
     "cancelled": ("batch_cancelled", "the batch was cancelled before this request was done"),
     "expired": ("batch_expired", "the batch expired before this request was done"),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class ResultRun:
-    """Rows ``start:stop`` of a block, found in one part's record of the result log.
-
-    The record is ``size`` bytes at ``offset`` of ``path``: the values of the part's ``part_rows``
-    rows, then the positions in the part of failed rows as uint32. The run begins at the part's
-    row ``first_row``.
-    """
-
-    start: int
-    stop: int
-    path: Path
-    offset: int
-    size: int
-    part_rows: int
-    first_row: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +79,8 @@ class OutputError(Exception):
 def write_output(job: OutputJob) -> OutputReport:
     """Write the output and the error file of a batch.
 
-    Raises ``OutputError`` when rows of a completed batch are missing, ``LogCorrupt`` when the
-    result log is damaged, ``OSError`` when files cannot be read or written.
+    Raises ``OutputError`` when rows of a completed batch are missing, ``LogCorruptError`` when
+    the result log is damaged, ``OSError`` when files cannot be read or written.
     """
     rows = _all_rows(job.blocks, job.row_bytes)
     completed = failed = tokens = 0
@@ -195,25 +176,15 @@ def _results(block: OutputBlock, row_bytes: int) -> tuple[NDArray[np.uint8], NDA
     status = np.full(len(order), _MISSING, dtype=np.uint8)
     values = np.zeros((len(order), row_bytes), dtype=np.uint8)
     for run in block.runs:
-        record = _read(run)
-        size = run.part_rows * row_bytes
-        part = np.frombuffer(record, dtype=np.uint8, count=size).reshape(-1, row_bytes)
-        failed = np.frombuffer(record, dtype="<u4", offset=size)
+        data, failed = read_part(run, row_bytes)
+        part = np.frombuffer(data, dtype=np.uint8).reshape(-1, row_bytes)
         first, last = run.first_row, run.first_row + run.stop - run.start
+        what = np.full(run.part_rows, _DONE, dtype=np.uint8)
+        what[list(failed)] = _FAILED
         where = order[run.start : run.stop]
         values[where] = part[first:last]
-        what = np.full(run.part_rows, _DONE, dtype=np.uint8)
-        what[failed] = _FAILED
         status[where] = what[first:last]
     return status, values
-
-
-def _read(run: ResultRun) -> bytes:
-    descriptor = os.open(run.path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return read_record(descriptor, run.path, run.offset, run.size)
-    finally:
-        os.close(descriptor)
 
 
 class _Sink:

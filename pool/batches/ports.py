@@ -12,7 +12,7 @@ from stratum.manifest import File, Manifest
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far an open job is. ``rate``: rows accepted a second; ``eta``: seconds, if known."""
+    """How far an open job is. ``rate``: work accepted a second; ``eta``: seconds, if known."""
 
     rows: int
     accepted_rows: int
