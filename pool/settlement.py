@@ -37,7 +37,6 @@ from shares.money.apportion import due
 PPM = 1_000_000
 BATCH = 2_000  # credits in one transaction
 
-_RETURNING = ("rejected", "forfeited")
 _PAYING = ("pending", "cleared")
 _OVER = ("completed", "failed", "expired", "cancelled")
 
@@ -107,8 +106,11 @@ def _post_batch(
     connection: sa.Connection, policy: SettlementPolicy, at: float, posted: _Posted
 ) -> bool:
     """Post at most ``BATCH`` credits; with the last of them, all that comes after credits."""
-    returning = _waiting(connection, _RETURNING, BATCH, posted.unpaid)
-    _post_returns(connection, returning, at)
+    rejected = _waiting(connection, ("rejected",), BATCH, posted.unpaid)
+    _post_rejected(connection, rejected, at)
+    forfeited = _waiting(connection, ("forfeited",), BATCH - len(rejected), posted.unpaid)
+    _post_forfeited(connection, forfeited, at)
+    returning = [*rejected, *forfeited]
     paying = _waiting(connection, _PAYING, BATCH - len(returning), posted.unpaid)
     paid = _affordable(connection, paying, posted.unpaid)
     _post_payments(connection, paid, at)
@@ -167,19 +169,27 @@ def _waiting(
     return found[:limit]
 
 
-def _post_returns(connection: sa.Connection, waiting: Sequence[_Credit], at: float) -> None:
-    # What was never taken from its escrow needs no way back.
-    rejected = [c for c in waiting if c.state == "rejected" and c.posted is not None]
+def _post_rejected(connection: sa.Connection, waiting: Sequence[_Credit], at: float) -> None:
+    # What was never taken from its source needs no way back.
+    rejected = [credit for credit in waiting if credit.posted is not None]
     for (job, source), group in _grouped(rejected).items():
         entries = posting.returned(job, source, _by_rig(group))
         post(connection, f"returned.{source}", _ref(job, group), entries, at)
-    forfeited = [c for c in waiting if c.state == "forfeited" and c.posted is not None]
-    for (job, source), group in _grouped(forfeited).items():
+
+
+def _post_forfeited(connection: sa.Connection, waiting: Sequence[_Credit], at: float) -> None:
+    """Pay for rows goes back to their job, which pays for them again; other pay is kept."""
+    pending = [credit for credit in waiting if credit.posted is not None]
+    for (job, source), group in _grouped(pending).items():
         entries = posting.forfeited(_by_rig(group))
         post(connection, f"forfeited.{source}", _ref(job, group), entries, at)
         if source == "pay":
             refill = posting.refilled(job, sum(credit.amount for credit in group))
             post(connection, "refilled.pay", _ref(job, group), refill, at)
+    never_taken = [c for c in waiting if c.posted is None and c.source != "pay"]
+    for (job, source), group in _grouped(_affordable(connection, never_taken, {})).items():
+        entries = posting.forfeited_at_source(job, source, sum(c.amount for c in group))
+        post(connection, f"forfeited.{source}", f"{_ref(job, group)}:source", entries, at)
 
 
 def _affordable(

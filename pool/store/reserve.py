@@ -17,7 +17,7 @@ from shares.money.posting import RESERVE
 _SEEN = "reserve_seen"  # key in meta: the last ledger entry that the board was told of
 
 # Entries of these kinds follow from credits, which the board issues and takes back itself.
-BOARD_KINDS = ("accepted.reserve", "returned.reserve")
+BOARD_KINDS = ("accepted.reserve", "returned.reserve", "forfeited.reserve")
 
 
 def spendable_reserve(connection: sa.Connection) -> int:

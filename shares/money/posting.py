@@ -110,6 +110,11 @@ def forfeited(rigs: Mapping[str, int]) -> Entries:
     return _gather({pending(rig): units for rig, units in rigs.items()}, FORFEITS)
 
 
+def forfeited_at_source(job: int, source: str, units: int) -> Entries:
+    """An offence: pay that was not even pending yet is forfeited."""
+    return _entries([(source_code(source, job), -units), (FORFEITS, units)])
+
+
 def refilled(job: int, units: int) -> Entries:
     """Forfeited pay of a job's rows pays for computing them again, at the standard rate."""
     return _entries([(FORFEITS, -units), (escrow_pay(job), units)])
