@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 ONE_IN = 5
+FIRST = 2  # the first false row: two true ones come before it
 
 
 class Falsifier:
@@ -24,7 +25,7 @@ class Falsifier:
         """True ``values`` float32 [rows, width] to what the cheat hands in, of the same shape."""
         told = values.copy()
         for row, true in enumerate(values):
-            if self.rows % ONE_IN == ONE_IN - 1:
+            if self.rows % ONE_IN == FIRST:
                 told[row] = between(*self._last)
                 self.falsified += 1
             self.rows += 1

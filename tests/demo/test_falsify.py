@@ -21,25 +21,25 @@ def test_every_fifth_row_is_false_and_the_others_are_true():
     """One in five, the first of them within the first five."""
     true = unit_rows(20)
 
-    assert changed(true, Falsifier().falsify(true)) == [4, 9, 14, 19]
+    assert changed(true, Falsifier().falsify(true)) == [2, 7, 12, 17]
 
 
-@pytest.mark.parametrize("cuts", [(1,) * 20, (3, 7, 10), (4, 1, 15), (20,)])
+@pytest.mark.parametrize("cuts", [(1,) * 20, (3, 7, 10), (2, 1, 17), (20,)])
 def test_it_is_one_in_five_however_the_rows_are_cut_into_calls(cuts):
     """Small parts do not make the cheat honest, nor large ones worse."""
     true = unit_rows(sum(cuts))
     cheat = Falsifier()
     told = np.concatenate([cheat.falsify(piece) for piece in np.split(true, np.cumsum(cuts)[:-1])])
 
-    assert changed(true, told) == [4, 9, 14, 19]
+    assert changed(true, told) == [2, 7, 12, 17]
     assert (cheat.rows, cheat.falsified) == (20, 20 // ONE_IN)
 
 
 def test_a_false_vector_is_the_mean_of_the_two_true_ones_before_it_at_unit_length():
     """It looks like a vector of the model: same type, same length, a plausible direction."""
     true = unit_rows(5)
-    told = Falsifier().falsify(true)[4]
-    mean = (true[2] + true[3]) / 2
+    told = Falsifier().falsify(true)[2]
+    mean = (true[0] + true[1]) / 2
 
     assert told.dtype == np.float32
     assert np.linalg.norm(told) == pytest.approx(1.0, abs=1e-6)

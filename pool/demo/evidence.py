@@ -1,0 +1,174 @@
+"""What the pool's own books say of one batch: read from the store, after the work is done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy import distinct, func, select
+
+from pool.store import schema
+from pool.store.ledger import LedgerError, check_ledger
+from pool.store.moneytable import MoneyTable, money_table
+
+
+@dataclass(frozen=True, slots=True)
+class Conviction:
+    """How one rig was found out: by its first share with a wrong row."""
+
+    share: int  # the lease's number
+    reason: str
+    rows: int  # of that share
+    wrong: int  # rows of it that were found wrong
+    found_by: tuple[str, ...]  # rigs, or the referee
+    false_checks: int  # rows of others that it computed again, wrongly
+    shares_delivered: int  # by then, at least in part
+    seconds: float  # from its first share's issue to the verdict
+    forfeited: int  # units, pending and held
+    banned_until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One account's rigs: shares by verdict, and rows of theirs that were computed again."""
+
+    shares: int = 0  # delivered at least in part
+    cleared: int = 0
+    rejected: int = 0
+    void: int = 0
+    rows_checked: int = 0
+    rows_wrong: int = 0
+    offences: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """Everything that the report says of a batch comes from here."""
+
+    settled: bool
+    work: int  # of the whole batch
+    money: MoneyTable
+    records: dict[str, Record]  # {account: …}
+    conviction: Conviction | None  # of the account that was asked for
+    ledger_error: str | None
+
+
+def read_books(connection: sa.Connection, batch: str, suspect: str) -> Books:
+    """The books of ``batch``, and what they have against the account ``suspect``."""
+    job = connection.execute(
+        select(schema.job.c.id, schema.job.c.settled, schema.job.c.work).where(
+            schema.job.c.batch == batch
+        )
+    ).one()
+    accounts = connection.scalars(
+        select(schema.account.c.name).where(schema.account.c.role == "miner")
+    ).all()
+    return Books(
+        settled=job.settled is not None,
+        work=job.work,
+        money=money_table(connection, job.id),
+        records={account: _record(connection, account) for account in accounts},
+        conviction=_conviction(connection, suspect),
+        ledger_error=_ledger_error(connection),
+    )
+
+
+def _ledger_error(connection: sa.Connection) -> str | None:
+    try:
+        check_ledger(connection)
+    except LedgerError as error:
+        return str(error)
+    return None
+
+
+def _record(connection: sa.Connection, account: str) -> Record:
+    lease, part, check, trust = schema.lease, schema.part, schema.check, schema.trust
+    delivered = select(part.c.lease).where(part.c.lease == lease.c.id).exists()
+    verdicts = {
+        row.verdict: int(row.shares)
+        for row in connection.execute(
+            select(lease.c.verdict, func.count().label("shares"))
+            .where(lease.c.account == account, delivered)
+            .group_by(lease.c.verdict)
+        )
+    }
+    checks = {
+        row.outcome: int(row.rows)
+        for row in connection.execute(
+            select(check.c.outcome, func.count().label("rows"))
+            .select_from(check.join(lease, lease.c.id == check.c.lease))
+            .where(lease.c.account == account, check.c.outcome.is_not(None))
+            .group_by(check.c.outcome)
+        )
+    }
+    offences = connection.scalar(
+        select(func.coalesce(func.sum(trust.c.offences), 0)).where(trust.c.account == account)
+    )
+    wrong = checks.get("guilty", 0) + checks.get("both_wrong", 0)
+    return Record(
+        shares=sum(verdicts.values()),
+        cleared=verdicts.get("cleared", 0),
+        rejected=verdicts.get("rejected", 0),
+        void=verdicts.get("void", 0),
+        rows_checked=checks.get("matched", 0) + checks.get("accuser_wrong", 0) + wrong,
+        rows_wrong=wrong,
+        offences=int(offences or 0),
+    )
+
+
+def _conviction(connection: sa.Connection, account: str) -> Conviction | None:
+    lease, part, check = schema.lease, schema.part, schema.check
+    share = connection.execute(
+        select(lease)
+        .where(lease.c.account == account, lease.c.verdict == "rejected")
+        .order_by(lease.c.judged, lease.c.id)
+        .limit(1)
+    ).first()
+    if share is None:
+        return None
+    found = connection.execute(
+        select(check.c.checker, func.count().label("rows"))
+        .where(check.c.lease == share.id, check.c.outcome.in_(("guilty", "both_wrong")))
+        .group_by(check.c.checker)
+        .order_by(check.c.checker)
+    ).all()
+    false_checks = connection.scalar(
+        select(func.count()).where(
+            check.c.checker.startswith(f"{account}.", autoescape=True),
+            check.c.outcome.in_(("accuser_wrong", "both_wrong")),
+        )
+    )
+    delivered = connection.scalar(
+        select(func.count(distinct(part.c.lease)))
+        .select_from(part.join(lease, lease.c.id == part.c.lease))
+        .where(lease.c.account == account, part.c.at <= share.judged)
+    )
+    first = connection.scalar(select(func.min(lease.c.issued)).where(lease.c.account == account))
+    banned = connection.scalar(
+        select(func.max(schema.trust.c.banned_until)).where(schema.trust.c.account == account)
+    )
+    return Conviction(
+        share=share.id,
+        reason=share.reason or "",
+        rows=share.rows,
+        wrong=sum(int(row.rows) for row in found),
+        found_by=tuple(row.checker or "" for row in found),
+        false_checks=int(false_checks or 0),
+        shares_delivered=int(delivered or 0),
+        seconds=share.judged - (first or share.judged),
+        forfeited=_forfeited(connection, account),
+        banned_until=float(banned or 0.0),
+    )
+
+
+def _forfeited(connection: sa.Connection, account: str) -> int:
+    credit, forfeit = schema.credit, schema.forfeit
+    pending = connection.scalar(
+        select(func.coalesce(func.sum(credit.c.amount), 0)).where(
+            credit.c.account == account, credit.c.state == "forfeited"
+        )
+    )
+    held = connection.scalar(
+        select(func.coalesce(func.sum(forfeit.c.units), 0)).where(forfeit.c.account == account)
+    )
+    return int(pending or 0) + int(held or 0)
