@@ -26,11 +26,16 @@ class PartSizer:
 
     def __init__(self, config: RigConfig) -> None:
         self._config = config
+        self._most_bytes = config.part_bytes
         self._speeds: dict[str, float] = {}  # {model digest: tokens a second, smoothed}
+
+    def fit(self, max_frame: int) -> None:
+        """Keep parts below the longest frame that the pool takes, with room for what is around."""
+        self._most_bytes = min(self._config.part_bytes, max_frame - 4096)
 
     def rows(self, share: Share, row_bytes: int) -> int:
         """Rows for each part of this share; at least 1."""
-        most = max(1, min(self._config.part_rows, self._config.part_bytes // row_bytes))
+        most = max(1, min(self._config.part_rows, self._most_bytes // row_bytes))
         speed = self._speeds.get(share.model)
         if speed is None:
             return min(most, _UNMEASURED_ROWS)
@@ -66,7 +71,7 @@ class Computer:
         self._offload = offload
         self._telemetry = telemetry
         self._changed = changed
-        self._sizer = PartSizer(config)
+        self.sizer = PartSizer(config)
 
     async def compute(self, book: ShareBook, share: Share) -> None:
         """Compute a share to its end, or until it is dropped; failures release it."""
@@ -93,7 +98,7 @@ class Computer:
 
     async def _run(self, book: ShareBook, share: Share, model: StagedModel) -> None:
         assert model.engine is not None
-        rows = self._sizer.rows(share, model.row_bytes)
+        rows = self.sizer.rows(share, model.row_bytes)
         chunks = iter(
             await self._offload(
                 model.engine.run, share.operation, share.lengths, share.tokens, rows
@@ -109,7 +114,7 @@ class Computer:
             if chunk.first_row != first:
                 raise EngineError(f"it computed row {chunk.first_row} where {first} was due")
             tokens = int(share.lengths[first : first + count].sum())
-            self._sizer.measured(share.model, tokens, seconds)
+            self.sizer.measured(share.model, tokens, seconds)
             self._telemetry.busy_seconds["compute"] += seconds
             self._telemetry.rows += count
             self._telemetry.tokens += tokens

@@ -6,10 +6,9 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 
-DEFAULT_PORT = 3333
-_SCHEMES = {"stratum+tcp": False, "stratum+ssl": True}
+from stratum.addresses import parse_url
+
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 
 
@@ -32,32 +31,16 @@ def bracketed(host: str) -> str:
 
 
 def parse_pool(url: str) -> PoolAddress:
-    """Read ``stratum+tcp://HOST[:PORT]`` or ``stratum+ssl://HOST[:PORT]``; port 3333 if unnamed.
+    """Read ``stratum+tcp://HOST:PORT`` or ``stratum+ssl://HOST:PORT``.
 
     Raises ``ValueError`` in words for the miner.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in _SCHEMES:
-        raise ValueError(
-            f"pool URL {url!r} must begin with stratum+tcp:// or stratum+ssl://, "
-            "for example stratum+tcp://pool.example:3333"
-        )
-    if parts.username or parts.password:
-        raise ValueError(
-            f"pool URL of {parts.hostname!r} must not carry a user or a password; "
-            "use --user and --token-file"
-        )
-    if parts.path not in ("", "/") or parts.query or parts.fragment:
-        raise ValueError(f"pool URL {url!r} must end after the port")
-    try:
-        port = parts.port
-    except ValueError:
-        port = 0
+    if "@" in url:
+        raise ValueError("a pool URL carries no user and no password: use --user and --token-file")
+    host, port, tls = parse_url(url)
     if port == 0:
-        raise ValueError(f"pool URL {url!r} has no valid port; use a number from 1 to 65535")
-    if not parts.hostname:
-        raise ValueError(f"pool URL {url!r} names no host")
-    return PoolAddress(parts.hostname, port or DEFAULT_PORT, _SCHEMES[parts.scheme])
+        raise ValueError(f"pool {url!r} has no valid port: use the one that the pool names")
+    return PoolAddress(host, port, tls)
 
 
 def check_user(user: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TextIO
+from typing import TextIO, cast
 
 import structlog
 import trio
@@ -27,7 +27,7 @@ def configure_logs(level: str, console: Console | None) -> None:
         renderers = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     else:
         renderers = [structlog.dev.ConsoleRenderer()]
-        output = FileProxy(console, sys.stderr)
+        output = cast(TextIO, FileProxy(console, sys.stderr))
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

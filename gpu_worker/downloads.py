@@ -24,7 +24,6 @@ import httpx
 import structlog
 import trio
 
-from gpu_worker.config import bracketed
 from stratum.manifest import File
 
 log = structlog.get_logger()
@@ -277,14 +276,8 @@ class _TryAgain(Exception):  # noqa: N818 - it steers the retries and never leav
     """A try failed in a way that another may not."""
 
 
-def absolute_url(url: str, host: str) -> str:
-    """Complete an address of ``stratum.messages.FileLocation``: ``:8080/x`` is on ``host``.
-
-    Plain HTTP there: the digest, not the connection, vouches for the bytes.
-    Raises ``DownloadError`` for anything but http and https.
-    """
-    if url.startswith(":"):
-        url = f"http://{bracketed(host)}{url}"
+def http_url(url: str) -> str:
+    """Return ``url`` when it is http or https; raise ``DownloadError`` for anything else."""
     if not url.startswith(("http://", "https://")):
         raise DownloadError(f"the pool gave the address {url!r}, which is neither http nor https")
     return url

@@ -67,13 +67,15 @@ class Failover:
         standing.not_before = now + self._jittered(self._config.denied_backoff)
         self._move_on()
 
-    def succeeded(self) -> None:
-        """A session at the current pool was good: the next try there is immediate."""
-        self._standings[self._current] = _Standing()
+    def succeeded(self, now: float) -> None:
+        """A session at the current pool was good: the next try there begins with a short wait."""
+        wait = self._jittered(self._config.first_backoff)
+        self._standings[self._current] = _Standing(not_before=now + wait)
 
     def pause(self, now: float, seconds: float) -> None:
-        """The current pool asked to be left alone for ``seconds``."""
-        self._standings[self._current].not_before = now + seconds
+        """The current pool asked to be left alone for ``seconds``: it gets that and a little."""
+        wait = seconds + self._jittered(self._config.first_backoff)
+        self._standings[self._current].not_before = now + wait
 
     def first_failed(self, now: float) -> None:
         """The preferred pool was probed from a lesser one and is not back."""

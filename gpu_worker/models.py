@@ -11,7 +11,7 @@ import structlog
 import trio
 
 from gpu_worker.config import RigConfig
-from gpu_worker.downloads import DownloadError, FilesInUse, ModelCache, absolute_url
+from gpu_worker.downloads import DownloadError, FilesInUse, ModelCache, http_url
 from gpu_worker.engine import Engine, EngineError
 from gpu_worker.telemetry import Telemetry
 from stratum.manifest import decode_manifest, manifest_digest
@@ -39,11 +39,10 @@ Offload = Callable[..., Awaitable[Any]]
 
 
 class StagedModel:
-    """One model on its way into memory. ``settled`` is set when it is loaded or has failed."""
+    """One model on its way into memory: it ends with an ``engine`` or a ``failure``."""
 
     def __init__(self, digest: str) -> None:
         self.digest = digest
-        self.settled = trio.Event()
         self.engine: Engine | None = None
         self.row_bytes = 1
         self.failure: tuple[str, str] | None = None
@@ -61,7 +60,7 @@ class Models:
     """Stages the models that pools announce, and keeps their engines.
 
     A model that two pools (or two sessions) announce is staged once. Staging goes on while the
-    connection to the pool is down.
+    connection to the pool is down; ``changed`` is called when one is loaded or has failed.
     """
 
     def __init__(
@@ -71,12 +70,14 @@ class Models:
         factory: EngineFactory,
         offload: Offload,
         telemetry: Telemetry,
+        changed: Callable[[], None],
     ) -> None:
         self._config = config
         self._cache = cache
         self._factory = factory
         self._offload = offload
         self._telemetry = telemetry
+        self._changed = changed
         self._models: dict[str, StagedModel] = {}  # {digest: model}, failed ones excluded
         self._one_at_a_time = trio.Lock()  # loading two models at once doubles the peak of memory
 
@@ -85,11 +86,16 @@ class Models:
         model = self._models.get(digest)
         return model if model is not None and model.engine is not None else None
 
-    def stage(self, message: Model, host: str, nursery: trio.Nursery) -> StagedModel:
-        """Begin (or join) the staging of a model, in ``nursery``; ``host`` is the pool's."""
+    def stage(
+        self, message: Model, resolve: Callable[[str], str], nursery: trio.Nursery
+    ) -> StagedModel:
+        """Begin (or join) the staging of a model, in ``nursery``.
+
+        ``resolve`` completes the addresses of files (``RigConnection.file_url``).
+        """
         model = self._models.get(message.model)
         try:
-            urls = {file.name: absolute_url(file.url, host) for file in message.files}
+            urls = {file.name: http_url(resolve(file.url)) for file in message.files}
         except DownloadError as error:
             if model is None:
                 model = StagedModel(message.model)
@@ -112,7 +118,6 @@ class Models:
         """Give a model up; the pool may announce it again."""
         model.failure = (reason, words)
         self._forget(model)
-        model.settled.set()
         log.error("model cannot be computed here", model=model.digest[:12], reason=words)
 
     def set_busy(self, model: StagedModel, busy: bool) -> None:
@@ -167,7 +172,7 @@ class Models:
             self.fail(model, "compute_failed", f"{type(error).__name__}: {error}")
         finally:
             self._free_if_over(model)  # it may have been retired meanwhile
-            model.settled.set()
+            self._changed()
 
     def _load(self, manifest: dict[str, Any], paths: dict[str, Path]) -> Engine:
         return self._factory(

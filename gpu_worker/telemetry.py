@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, start_http_server
@@ -28,7 +28,7 @@ class Telemetry:
     """Parts that the pool acknowledged."""
     parts_refused: Counter[str] = field(default_factory=Counter)
     """Parts that the pool refused, by its reason code."""
-    busy_seconds: Counter[str] = field(default_factory=Counter)
+    busy_seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     """Seconds spent by stage: ``download``, ``load``, ``compute``, ``acknowledge``."""
     sessions: int = 0
     """Sessions that the pool authorised."""
@@ -71,11 +71,12 @@ class TelemetryCollector:
             ("sessions", "Sessions that the pool authorised", now.sessions),
         ):
             yield CounterMetricFamily(f"inferpool_rig_{name}", words, value=value)
-        for name, label, words, counter in (
+        counters: tuple[tuple[str, str, str, Mapping[str, float]], ...] = (
             ("shares_lost", "reason", "Shares that ended without pay", now.shares_lost),
             ("parts_refused", "reason", "Parts that the pool refused", now.parts_refused),
             ("busy_seconds", "stage", "Seconds spent by stage", now.busy_seconds),
-        ):
+        )
+        for name, label, words, counter in counters:
             family = CounterMetricFamily(f"inferpool_rig_{name}", words, labels=[label])
             for key, count in sorted(counter.items()):
                 family.add_metric([key], count)

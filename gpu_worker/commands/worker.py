@@ -1,0 +1,188 @@
+"""``inferpool worker``: run a rig."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+
+import click
+import msgspec
+import structlog
+import trio
+from rich.console import Console
+
+from gpu_worker.config import PoolAddress, RigConfig, check_user, default_cache, parse_pool
+from gpu_worker.console import configure_logs
+from gpu_worker.engine import EngineError, check_canaries, load_engine
+from gpu_worker.rig import Rig
+from gpu_worker.service import run_until_signalled
+from stratum.manifest import BLAKE2B
+
+log = structlog.get_logger()
+
+
+def _pools(ctx: click.Context, option: click.Parameter, urls: tuple[str, ...]) -> object:
+    try:
+        return tuple(parse_pool(url) for url in dict.fromkeys(urls))
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def _user(ctx: click.Context, option: click.Parameter, user: str) -> str:
+    try:
+        return check_user(user)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+@click.command(
+    epilog="Example:  inferpool worker --pool stratum+tcp://pool.example:3333 "
+    "--user alice.rig1 --token-file ~/alice.token"
+)
+@click.option(
+    "--pool",
+    "pools",
+    metavar="URL",
+    multiple=True,
+    required=True,
+    callback=_pools,
+    help="stratum+tcp://HOST:PORT, or stratum+ssl:// for TLS. Several: the first is preferred, "
+    "the others stand in for it.",
+)
+@click.option(
+    "--user",
+    metavar="ACCOUNT.RIG",
+    required=True,
+    callback=_user,
+    help="Who is paid, and which rig.",
+)
+@click.option(
+    "--token-file",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="A file that holds the account's token.",
+)
+@click.option(
+    "--backend",
+    type=click.Choice(["auto", "numpy", "cupy"]),
+    default="auto",
+    show_default=True,
+    help="What computes.",
+)
+@click.option(
+    "--threads", type=click.IntRange(1), help="Threads that compute.  [default: one a processor]"
+)
+@click.option(
+    "--cache",
+    type=click.Path(path_type=Path),
+    help="Where models are kept; rigs on one machine may share it.  "
+    "[default: $XDG_CACHE_HOME/inferpool or ~/.cache/inferpool]",
+)
+@click.option(
+    "--cache-limit",
+    metavar="GIB",
+    type=click.IntRange(1),
+    default=64,
+    show_default=True,
+    help="What the cache may hold; models not used for longest leave it.",
+)
+@click.option(
+    "--credit",
+    type=click.IntRange(1, 64),
+    default=3,
+    show_default=True,
+    help="Shares held at once: one uploads, one computes, one arrives.",
+)
+@click.option(
+    "--ca",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Certificates to trust instead of the system's (PEM).",
+)
+@click.option(
+    "--drain",
+    metavar="SECONDS",
+    type=click.FloatRange(0),
+    default=20.0,
+    show_default=True,
+    help="How long the share in work may take to finish after SIGTERM.",
+)
+@click.option(
+    "--metrics-port", type=click.IntRange(0, 65535), help="Answer Prometheus on this loopback port."
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    help="What is logged, to stderr: readable on a terminal, JSON otherwise.",
+)
+def worker(
+    pools: tuple[PoolAddress, ...],
+    user: str,
+    token_file: Path,
+    backend: str,
+    threads: int | None,
+    cache: Path | None,
+    cache_limit: int,
+    credit: int,
+    ca: Path | None,
+    drain: float,
+    metrics_port: int | None,
+    log_level: str,
+) -> None:
+    """Compute shares for a pool, and earn.
+
+    Fetches the models that the pool offers, reconnects for ever, and on SIGTERM finishes or
+    hands back its shares. A second SIGTERM stops it at once.
+    """
+    console = Console(stderr=True) if sys.stderr.isatty() else None
+    configure_logs(log_level, console)
+    config = RigConfig(
+        pools=pools,
+        user=user,
+        token=_read_token(token_file),
+        cache=cache or default_cache(),
+        cache_limit=cache_limit << 30,
+        backend=backend,
+        threads=threads,
+        credit=credit,
+        ca=ca,
+        drain=drain,
+    )
+    _check_engine(config)
+    try:
+        trio.run(
+            partial(run_until_signalled, Rig(config), console=console, metrics_port=metrics_port)
+        )
+    except* OSError as group:
+        reasons = "; ".join(str(error) for error in group.exceptions)
+        raise click.ClickException(f"--metrics-port {metrics_port}: {reasons}") from None
+
+
+def _read_token(path: Path) -> str:
+    try:
+        token = path.read_text(encoding="utf-8").strip()
+        others_may_read = path.stat().st_mode & 0o077
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise click.ClickException(f"--token-file {path} cannot be read: {reason}") from None
+    if not token or len(token.split()) != 1:
+        raise click.ClickException(
+            f"--token-file {path} must hold one word: the token that "
+            "`inferpool account create` printed"
+        )
+    if others_may_read:
+        log.warning("others may read the token", file=str(path), remedy=f"chmod 600 {path}")
+    return token
+
+
+def _check_engine(config: RigConfig) -> None:
+    """Refuse to start on a machine that would compute other bits, or without the backend."""
+    try:
+        check_canaries()
+        load_engine(
+            msgspec.to_builtins(BLAKE2B), {}, backend=config.backend, threads=config.threads
+        ).close()
+    except EngineError as error:
+        raise click.ClickException(f"this machine cannot compute for a pool: {error}") from None
