@@ -10,7 +10,7 @@ import click
 
 from pool.accounts import ROLES, AccountError
 from pool.commands.common import config_option, echo_json, echo_table, json_option, load, open_store
-from pool.store.accounts import create_account, need_account
+from pool.store.accounts import create_account
 from pool.store.escrow import deposit, statements
 
 
@@ -110,15 +110,12 @@ def close(name: str, config_path: Path, as_json: bool) -> None:
     What a miner held is released, once nothing of it waits for a verdict.
     """
     from pool.closing import close_account
-    from pool.settlement import SettlementPolicy
+    from pool.settler import settlement_policy
 
     config, _ = load(config_path)
     with open_store(config_path) as store:
-        policy = SettlementPolicy(referee_cap_ppm=config.money.referee_cap_ppm)
         try:
-            with store.database.read() as connection:
-                need_account(connection, name)
-            released = close_account(store.database, name, policy, time.time())
+            released = close_account(store.database, name, settlement_policy(config), time.time())
         except AccountError as error:
             raise click.ClickException(str(error)) from None
     units = sum(one.units for one in released)

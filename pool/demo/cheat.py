@@ -8,7 +8,6 @@ promises as an honest rig does. Only the pool's checks can tell.
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from gpu_worker.config import RigConfig, parse_pool
 from gpu_worker.console import configure_logs
 from gpu_worker.engine import Chunk, Engine, load_engine
 from gpu_worker.rig import Rig
+from gpu_worker.service import run_until_signalled
 from pool.demo.falsify import Falsifier
 
 FALSIFIED = "falsified"  # the log event that tells how much was falsified so far
@@ -67,19 +67,6 @@ def lying_factory(
     return LyingEngine(load_engine(manifest, files, backend=backend, threads=threads))
 
 
-async def _run(rig: Rig) -> None:
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(_stop_on_signal, rig)
-        await rig.run()
-        nursery.cancel_scope.cancel()
-
-
-async def _stop_on_signal(rig: Rig) -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async for _ in signals:
-            rig.stop()
-
-
 @click.command()
 @click.option("--pool", "pool_url", required=True)
 @click.option("--user", required=True)
@@ -98,7 +85,7 @@ def main(pool_url: str, user: str, token_file: Path, cache: Path, threads: int) 
         threads=threads,
         drain=1.0,
     )
-    trio.run(_run, Rig(config, engine_factory=lying_factory))
+    trio.run(run_until_signalled, Rig(config, engine_factory=lying_factory))
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ class Crew:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._running: dict[str, subprocess.Popen[bytes]] = {}  # {name: process}, in order
+        self._all: list[subprocess.Popen[bytes]] = []
 
     def log_of(self, name: str) -> Path:
         """Where ``name`` writes what it has to say."""
@@ -46,6 +47,7 @@ class Crew:
                 stderr=log,
                 start_new_session=True,
             )
+        self._all.append(self._running[name])
 
     async def finish(self, module: str, *arguments: str) -> bytes:
         """Run a short command to its end; returns what it printed. Raises ``ProcessError``."""
@@ -85,17 +87,21 @@ class Crew:
                 raise ProcessError(f"{name} ended with exit code {code}:\n{self._tail(name)}")
 
     async def stop(self) -> None:
-        """End everything, the last started first: SIGTERM, and SIGKILL for what stays."""
+        """End everything, what was started first last: SIGTERM, and SIGKILL for what stays."""
+        first, *others = self._running.values() if self._running else (None,)
+        self._running.clear()
         with trio.CancelScope(shield=True):
-            for name in reversed(list(self._running)):
-                await _end(self._running.pop(name))
+            async with trio.open_nursery() as nursery:
+                for process in others:
+                    nursery.start_soon(_end, process)
+            if first is not None:
+                await _end(first)
 
     def kill(self) -> None:
         """End everything at once."""
-        for process in self._running.values():
-            process.kill()
-            process.wait()
-        self._running.clear()
+        for process in self._all:
+            if process.poll() is None:
+                process.kill()
 
     def _tail(self, name: str) -> str:
         lines = self.log_of(name).read_text(encoding="utf-8", errors="replace").splitlines()

