@@ -1,0 +1,65 @@
+"""The engine: rows of tokens to results that are the same bits on every machine.
+
+``docs/EXACT.md`` defines the arithmetic. The engine imports nothing else of ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from gpu_worker.engine.errors import EngineError
+from gpu_worker.engine.interface import Chunk, Engine
+
+__all__ = [
+    "SUPPORTED_NUMERICS",
+    "Chunk",
+    "Engine",
+    "EngineError",
+    "check_canaries",
+    "load_engine",
+    "quantise",
+]
+
+SUPPORTED_NUMERICS: Final = ("exact16", "exact8")
+"""What ``quantise`` makes and ``load_engine`` computes; the first is the default."""
+
+
+def load_engine(
+    manifest: Mapping[str, Any],
+    files: Mapping[str, Path],
+    *,
+    backend: str = "numpy",
+    threads: int | None = None,
+) -> Engine:
+    """Load a model.
+
+    ``manifest`` is the parsed JSON of a model's manifest; ``files`` maps the names of its files
+    of role ``engine`` to where they lie. ``backend`` is ``numpy`` or ``auto``; ``threads``
+    defaults to the number of processors. Raises ``EngineError`` for what is not supported and
+    for files that do not match the manifest; their hashes are for the caller to check.
+    """
+    from gpu_worker.engine.loader import load
+
+    return load(manifest, files, backend, threads)
+
+
+def quantise(folder: Path, out: Path, *, numerics: str = "exact16") -> dict[str, Any]:
+    """Quantise a model once, for everyone.
+
+    ``folder`` is a sentence-transformers or plain Hugging Face BERT model. Writes
+    ``out/weights.safetensors`` and returns the manifest's fields except ``files``. The same
+    folder gives the same bytes on every machine. Raises ``EngineError`` for a model that is
+    not supported, naming what is.
+    """
+    from gpu_worker.engine.registration import register
+
+    return register(folder, out, numerics)
+
+
+def check_canaries() -> None:
+    """Check that this machine computes exactly; ``EngineError`` with the reason if not."""
+    from gpu_worker.engine.canary import check_canaries as check
+
+    check()

@@ -1,0 +1,113 @@
+"""From a manifest and its files to an engine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from gpu_worker.engine.errors import EngineError
+from gpu_worker.engine.interface import Engine
+
+WEIGHTS_FILE: Final = "weights.safetensors"
+ARCHITECTURES: Final = ("bert", "blake2b")
+BACKENDS: Final = ("auto", "numpy")
+
+
+def load(
+    manifest: Mapping[str, Any], files: Mapping[str, Path], backend: str, threads: int | None
+) -> Engine:
+    """See ``gpu_worker.engine.load_engine``."""
+    if backend not in BACKENDS:
+        raise EngineError(
+            f"backend {backend!r} is not supported: this version computes on the CPU; "
+            f"supported: {', '.join(BACKENDS)}"
+        )
+    if threads is not None and threads < 1:
+        raise EngineError(f"threads is {threads}; it must be at least 1")
+    architecture = _text(manifest, "architecture")
+    max_tokens = _integer(manifest, "max_tokens", 1, 1 << 32)
+    vocabulary = _integer(manifest, "vocabulary", 1, 1 << 32)
+    if architecture == "blake2b":
+        from gpu_worker.engine.digest import DigestEngine
+
+        _same(manifest, width=DigestEngine.width, dtype=DigestEngine.dtype)
+        return DigestEngine(max_tokens, vocabulary)
+    if architecture != "bert":
+        raise EngineError(
+            f"architecture {architecture!r} is not supported; supported: "
+            + ", ".join(ARCHITECTURES)
+        )
+    return _load_bert(manifest, files, max_tokens, vocabulary, threads)
+
+
+def _load_bert(
+    manifest: Mapping[str, Any],
+    files: Mapping[str, Path],
+    max_tokens: int,
+    vocabulary: int,
+    threads: int | None,
+) -> Engine:
+    from gpu_worker.engine.bertconfig import MAX_TOKENS, read_config
+    from gpu_worker.engine.bertengine import BertEngine
+    from gpu_worker.engine.canary import check_canaries
+    from gpu_worker.engine.encoder import Encoder
+    from gpu_worker.engine.ops import DENSE_LIMITS
+    from gpu_worker.engine.ops_numpy import NumpyOps
+    from gpu_worker.engine.tensors import TensorFile
+
+    numerics = _text(manifest, "numerics")
+    if numerics not in DENSE_LIMITS:
+        raise EngineError(
+            f"numerics {numerics!r} is not supported; supported: {', '.join(DENSE_LIMITS)}"
+        )
+    config = read_config(manifest.get("config") or {})
+    _same(manifest, width=config.hidden, dtype=BertEngine.dtype)
+    if max_tokens > min(config.positions, MAX_TOKENS):
+        raise EngineError(
+            f"max_tokens is {max_tokens}; this model has {config.positions} positions, "
+            f"and the engine takes rows of at most {MAX_TOKENS} tokens"
+        )
+    path = files.get(WEIGHTS_FILE)
+    if path is None:
+        raise EngineError(
+            f"the model's files lack {WEIGHTS_FILE}; given: {', '.join(files) or 'none'}"
+        )
+    for file in manifest.get("files") or ():
+        if file.get("name") == WEIGHTS_FILE and path.stat().st_size != file.get("size"):
+            raise EngineError(
+                f"{WEIGHTS_FILE} has {path.stat().st_size} bytes where the manifest says "
+                f"{file.get('size')}; fetch it again"
+            )
+    check_canaries()
+    encoder = Encoder(config, numerics, vocabulary, TensorFile(path), NumpyOps(numerics))
+    return BertEngine(
+        encoder,
+        lambda: NumpyOps(numerics),
+        max_tokens=max_tokens,
+        vocabulary=vocabulary,
+        threads=threads or os.cpu_count() or 1,
+    )
+
+
+def _text(manifest: Mapping[str, Any], name: str) -> str:
+    value = manifest.get(name)
+    if not isinstance(value, str):
+        raise EngineError(f"the manifest's {name} is {value!r}; it must be a string")
+    return value
+
+
+def _integer(manifest: Mapping[str, Any], name: str, least: int, most: int) -> int:
+    value = manifest.get(name)
+    if type(value) is not int or not least <= value <= most:
+        raise EngineError(f"the manifest's {name} is {value!r}; it must be from {least} to {most}")
+    return value
+
+
+def _same(manifest: Mapping[str, Any], **wanted: int | str) -> None:
+    for name, value in wanted.items():
+        if manifest.get(name) != value:
+            raise EngineError(
+                f"the manifest's {name} is {manifest.get(name)!r}; this model gives {value!r}"
+            )
