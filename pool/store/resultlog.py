@@ -70,10 +70,14 @@ class ResultLog:
         if self._file is not None:
             return 0
         self._take_lock()
-        cut = self._truncate(committed)
-        self._log, self._end = committed
-        self._file = os.open(self.path(self._log), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        self._sync_folder()
+        try:
+            cut = self._truncate(committed)
+            self._log, self._end = committed
+            self._file = os.open(self.path(self._log), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._sync_folder()
+        except BaseException:
+            self.close()
+            raise
         return cut
 
     def append(self, payloads: Iterable[Buffer]) -> list[Position]:

@@ -31,12 +31,12 @@ def test_a_price_is_set_aside_at_once(books: Bookmaker) -> None:
 
 def test_too_little_balance_refuses_a_job_and_changes_nothing(books: Bookmaker) -> None:
     before = books.balances()
+    price = price_of(1_000_000, unit=1, levy_ppm=30_000, fee_ppm=20_000)
 
     with (
-        pytest.raises(InsufficientQuotaError, match="costs 1050000 units and .* 1000000") as caught,
         books.store.database.write() as connection,
+        pytest.raises(InsufficientQuotaError, match=r"costs 1050000 units .* 1000000") as caught,
     ):
-        price = price_of(1_000_000, unit=1, levy_ppm=30_000, fee_ppm=20_000)
         reserve_job(connection, 77, "carol", price, books.at)
 
     assert (caught.value.needed, caught.value.available) == (1_050_000, 1_000_000)
