@@ -14,7 +14,7 @@ from pool.store.accounts import create_account
 from pool.store.escrow import deposit, statements
 
 
-@click.group()
+@click.group(epilog="Example:  inferpool account create alice --role miner --config ~/my-pool")
 def account() -> None:
     """Make, credit, list and close accounts. Works beside a running pool, or without one."""
 
