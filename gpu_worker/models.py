@@ -114,6 +114,11 @@ class Models:
             self._forget(model)
             log.info("model retired", model=digest[:12])
 
+    def close(self) -> None:
+        """Free everything that is not computing; nothing can be staged afterwards."""
+        for model in list(self._models.values()):
+            self._forget(model)
+
     def fail(self, model: StagedModel, reason: str, words: str) -> None:
         """Give a model up; the pool may announce it again."""
         model.failure = (reason, words)
@@ -158,7 +163,7 @@ class Models:
             model.row_bytes = manifest.row_bytes
             model.engine = engine
             log.info("model loaded", model=short, architecture=manifest.architecture)
-        except msgspec.ValidationError as error:
+        except msgspec.DecodeError as error:
             self.fail(model, "bad_manifest", str(error))
         except DownloadError as error:
             self.fail(model, "download_failed", str(error))

@@ -96,13 +96,16 @@ class Rig:
 
     async def run(self) -> None:
         """Serve the pools until ``stop``, then drain for ``config.drain`` seconds at most."""
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            nursery.start_soon(self._compute_forever)
-            nursery.start_soon(self._connect_forever)
-            await self._stop.wait()
-            await self._drain()
-            nursery.cancel_scope.cancel()
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                nursery.start_soon(self._compute_forever)
+                nursery.start_soon(self._connect_forever)
+                await self._stop.wait()
+                await self._drain()
+                nursery.cancel_scope.cancel()
+        finally:
+            self._models.close()
         log.info("rig stopped", rows=self.telemetry.rows, shares=self.telemetry.shares_done)
 
     # ── what sessions, models and the computer call ──────────────────────────
@@ -244,17 +247,18 @@ class Rig:
             self._failover.failed(now)
 
     def _follow(self, dialled: PoolAddress, message: Reconnect) -> None:
-        """Do as ``client.reconnect`` says, within the host that was dialled.
+        """Do as ``client.reconnect`` says, within the name that the miner gave.
 
         A pool may send its rigs to another port or to a host below its own name. To follow it
         anywhere would let one false message take a rig, and its token, to a thief.
         """
         if message.wait > 0:
             self._failover.pause(trio.current_time(), message.wait)
+        named = self._upstream.address.host
         host, port = message.host or dialled.host, message.port or dialled.port
-        if host != dialled.host and not host.endswith("." + dialled.host):
+        if host != named and not host.endswith(f".{named}"):
             log.warning("not following the pool to a foreign host", host=host)
-        elif (host, port) != (dialled.host, dialled.port):
+        elif (host, port) != (named, self._upstream.address.port):
             self._redirect = PoolAddress(host, port, dialled.tls)
 
     async def _return_to_first(self, session: Session) -> None:

@@ -1,14 +1,23 @@
-"""What the rig's tests share: a file server that can be told to misbehave."""
+"""What the rig's tests share: a file server that misbehaves when told, and a rig to start."""
 
 from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from random import Random
+from typing import Any
 
 import pytest
+import trio
+from scripted_pool import ADDRESS, ScriptedPool
+
+from gpu_worker.config import RigConfig
+from gpu_worker.engine import load_engine
+from gpu_worker.rig import Connector, Rig
 
 
 @dataclass
@@ -72,3 +81,52 @@ def file_server() -> Iterator[FileServer]:
         yield server
         listener.shutdown()
         thread.join()
+
+
+class Steps:
+    """Runs an engine's steps inline; each part takes ``seconds`` on the virtual clock."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.parts = 0
+
+    async def __call__(self, function: Any, *arguments: Any) -> Any:
+        if function is next:
+            self.parts += 1
+            await trio.sleep(self.seconds)
+        else:
+            await trio.lowlevel.checkpoint()
+        return function(*arguments)
+
+
+@pytest.fixture
+def steps() -> Steps:
+    return Steps()
+
+
+@pytest.fixture
+async def pool(nursery: trio.Nursery) -> ScriptedPool:
+    return ScriptedPool(nursery)
+
+
+@pytest.fixture
+def start_rig(
+    nursery: trio.Nursery, pool: ScriptedPool, steps: Steps, tmp_path: Path
+) -> Callable[..., Rig]:
+    """``start_rig(part_rows=4, …)`` runs a rig against ``pool`` (or a ``connector``)."""
+
+    def start(
+        *, engine_factory: Any = load_engine, connector: Connector | None = None, **options: Any
+    ) -> Rig:
+        options = {"pools": (ADDRESS,), "part_rows": 4, "cache": tmp_path, **options}
+        rig = Rig(
+            RigConfig(user="alice.rig1", token="secret", **options),
+            engine_factory=engine_factory,
+            connector=connector or pool.connector,
+            offload=steps,
+            random=Random(1),
+        )
+        nursery.start_soon(rig.run)
+        return rig
+
+    return start
