@@ -48,6 +48,7 @@ class Committer:
     release: Callable[[Message], None]
     committed: Callable[[list[Record]], None]
     inline: bool = False  # write in the loop's own thread: for simulations on a virtual clock
+    delay: Callable[[Group], float] = lambda _: 0.0  # seconds that an inline write takes
     statistics: CommitStatistics = field(default_factory=CommitStatistics)
     observe: Callable[[float, int], None] | None = None  # (seconds, records) of each group
     _payloads: dict[int, bytes] = field(default_factory=dict)  # {handle: bytes}
@@ -110,7 +111,7 @@ class Committer:
             size = sum(len(payload) for payload in group.payloads.values())
             started = time.perf_counter()
             if self.inline:
-                await trio.lowlevel.checkpoint()
+                await trio.sleep(self.delay(group))
                 commit_group(self.store, group)
             else:
                 await trio.to_thread.run_sync(commit_group, self.store, group)

@@ -67,22 +67,27 @@ class Referee:
 
     async def run(self) -> None:
         """Compute orders until cancelled."""
+        if self._compute is not None:
+            await self._serve(self._compute)
+            return
         async with trio_parallel.open_worker_context(
             idle_timeout=float("inf"), grace_period=5.0
         ) as workers:
-            compute = self._compute or _in_process(workers, self._threads)
-            while True:
-                await self._work.wait()
-                queue = self._urgent or self._patient
-                if not queue:
-                    self._work = trio.Event()
-                    continue
-                order, rows = queue.popleft()
-                started = trio.current_time()
-                digests = await self._judge(compute, order, rows)
-                self.seconds += trio.current_time() - started
-                self.rows += len(rows)
-                self.answer(order, rows, digests)
+            await self._serve(_in_process(workers, self._threads))
+
+    async def _serve(self, compute: Compute) -> None:
+        while True:
+            await self._work.wait()
+            queue = self._urgent or self._patient
+            if not queue:
+                self._work = trio.Event()
+                continue
+            order, rows = queue.popleft()
+            started = trio.current_time()
+            digests = await self._judge(compute, order, rows)
+            self.seconds += trio.current_time() - started
+            self.rows += len(rows)
+            self.answer(order, rows, digests)
 
     async def _judge(self, compute: Compute, order: RefereeWanted, rows: tuple[int, ...]) -> bytes:
         """Compute, again and again if the process dies: that is the pool's fault, nobody's loss."""
