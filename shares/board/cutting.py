@@ -10,7 +10,7 @@ import numpy as np
 from shares.blocks import Kind, Segment
 from shares.board import checks, hedging, jobs, leases
 from shares.board.rows import Rows
-from shares.board.state import OPEN, Block, Check, Job, Lease, Queue, Rig, State
+from shares.board.state import OPEN, Block, Check, Job, Lease, Queue, Rig, State, Task
 from shares.policy import PPM, Policy
 
 _TOKEN_BYTES = 4
@@ -73,7 +73,7 @@ class _Share:
     input_bytes: int = 0
     result_bytes: int = 0
     picks: list[tuple[Block, Rows, int]] = field(default_factory=list)
-    checks: list[Check] = field(default_factory=list)
+    tasks: list[tuple[Check, Task]] = field(default_factory=list)  # of its check rows
 
     def fits(self, block: Block, rows: Rows, row_bytes: int, limit: int) -> int:
         """How many of these rows, from the first on, the share can take.
@@ -121,10 +121,10 @@ def _cut(state: State, rig: Rig, *, direct: bool) -> bool:
     else:
         model = operation = ""
     if not share.rows and not direct:
-        for model, operation in state.due:
+        for model, operation in list(state.due):
             if model in rig.staged:
                 _pick_checks(state, rig, share, (model, operation))
-            if share.checks:
+            if share.tasks:
                 break
     if not share.rows:
         return False
@@ -241,11 +241,14 @@ def _pick_checks(state: State, rig: Rig, share: _Share, kind: tuple[str, str]) -
         one = np.array([row])
         if share.work + int(block.works[row]) > half and share.rows:
             break
-        if checks.source(state, job, checks.price(state, check.key)) is None:
+        if not share.fits(block, one, job.row_bytes, share.size):
+            break
+        task = checks.take(state, check)
+        if task is None:
             checks.refer_check(state, check)
-        elif share.fits(block, one, job.row_bytes, share.size):
+        else:
             share.add(block, one, job.row_bytes, _CHECK)
-            share.checks.append(check)
+            share.tasks.append((check, task))
 
 
 # ── the share ─────────────────────────────────────────────────────────────────
@@ -275,21 +278,18 @@ def _lease(
         job, no, row, _, length, _ = table
         table = table[:, np.lexsort((row, no, job, -length))]
     segments = _segments(table)
-    tasks = {}
-    if share.checks:
+    tasks: dict[int, Task] = {}
+    if share.tasks:
         where = {
             (int(job), int(no), int(row)): position
             for position, (job, no, row, kind) in enumerate(table[:4].T)
             if kind == _CHECK
         }
-        for check in share.checks:
-            task = checks.take(state, check)
-            assert task is not None
-            tasks[where[check.key]] = task
+        tasks = {where[check.key]: task for check, task in share.tasks}
     lease = leases.issue(
         state, rig, model, operation, segments, table[5].copy(), direct=direct, tasks=tasks
     )
-    for check in share.checks:
+    for check, _ in share.tasks:
         check.lessee = lease.lease
     for block, _, _ in share.picks:
         jobs.running_short(state, state.jobs[block.job])

@@ -282,6 +282,11 @@ class House:
         self.jobs[job] = StoredJob(opened, packed)
         return self.handle(opened)
 
+    def cancel(self, job: int, reason: str = "cancelled") -> list[fx.Effect]:
+        """The customer cancels, or the job expires."""
+        self.jobs[job].cancelled = self.jobs[job].cancelled or reason
+        return self.handle(ev.JobCancelled(at=self.at, job=job, reason=reason))
+
     def connect(
         self,
         account: str,
