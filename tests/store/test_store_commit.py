@@ -145,7 +145,7 @@ def test_blocks_jobs_forfeits_and_referee_runs_are_kept(books: Bookmaker) -> Non
 
 
 def test_a_group_that_fails_leaves_nothing(books: Bookmaker) -> None:
-    """All of a group or none of it; bytes that no transaction named are cut off by the next start."""
+    """All of a group or none of it; its bytes, named by nothing, are cut off by the next start."""
     job = books.job()
     part, payloads = books.part_records(99, 0, 0, [Won(job, 0, 0, 10, 0)])
     before = books.store.log.end

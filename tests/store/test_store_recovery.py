@@ -222,5 +222,5 @@ def test_a_model_that_is_gone_is_named(books: Bookmaker) -> None:
                 created=1.0,
             )
         )
-    with pytest.raises(StoreError, match="ffff.*inferpool model add"):
+    with pytest.raises(StoreError, match=r"ffff.*inferpool model add"):
         books.store.job_opened(50, 1.0)
