@@ -61,22 +61,31 @@ class Pool:
         """What the status page shows."""
         return overview(self.core, self.gateway, self.models, self.referee)
 
-    async def run_core(self) -> None:
-        """Commit, judge, settle, and open epochs, until cancelled."""
+    async def run_core(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Commit, judge, settle, and open epochs, until cancelled.
+
+        Started when rigs may come: the board is going and the first epoch is open.
+        """
         async with trio.open_nursery() as nursery:
+            await nursery.start(self.core.run)
             await nursery.start(self._keep_epochs)
             nursery.start_soon(self.referee.run)
             nursery.start_soon(self.settler.run)
-            nursery.start_soon(self.core.run)
+            task_status.started()
 
     async def _keep_epochs(
         self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
+        ends = await self._open_epoch()
+        task_status.started()
         while True:
-            event, ends = await self.core.in_thread(self.epochs.current, self.clock.now())
-            self.core.handle(event)
-            task_status.started()
             await trio.sleep(max(0.0, ends - self.clock.now()))
+            ends = await self._open_epoch()
+
+    async def _open_epoch(self) -> float:
+        event, ends = await self.core.in_thread(self.epochs.current, self.clock.now())
+        self.core.handle(event)
+        return ends
 
 
 def build_pool(
@@ -186,7 +195,7 @@ async def _serve(
         )
     )
     async with trio.open_nursery() as parts:
-        parts.start_soon(pool.run_core)
+        await parts.start(pool.run_core)
         parts.start_soon(runner.run)
         parts.start_soon(_watch_writers, pool)
         parts.start_soon(_watch_loop, pool)

@@ -109,6 +109,8 @@ class Core:
         self._to_read: trio.MemoryReceiveChannel[BlockWanted]
         self._wanted, self._to_read = trio.open_memory_channel[BlockWanted](math.inf)
         self._paused = False
+        self._failure: Exception | None = None
+        self._failed = trio.Event()
 
     # ── who is there ─────────────────────────────────────────────────────────
 
@@ -128,10 +130,18 @@ class Core:
     # ── events in, effects out ───────────────────────────────────────────────
 
     def handle(self, event: Event) -> None:
-        """Give ``event`` to the board and carry out its answer."""
+        """Give ``event`` to the board and carry out its answer.
+
+        A board that fails is asked nothing more: ``run`` raises, and the process recovers from
+        what is durable. Who gave the event may fail alone; the board cannot.
+        """
+        if self._failure is not None:
+            raise RuntimeError("the board has failed and the pool is ending") from self._failure
         try:
             effects = self.board.handle(event)
-        except Exception:
+        except Exception as error:
+            self._failure = error
+            self._failed.set()
             self._keep_for_replay(event)
             raise
         self.carry_out(effects)
@@ -235,13 +245,23 @@ class Core:
 
     # ── going on ─────────────────────────────────────────────────────────────
 
-    async def run(self) -> None:
-        """Commit, read blocks and let time pass, until cancelled."""
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Commit, read blocks and let time pass, until cancelled; started when events may come.
+
+        Raises what the board or the store raised: the process must end and recover.
+        """
         async with trio.open_nursery() as nursery:
+            self.carry_out(self.board.start(self.clock.now()))
             nursery.start_soon(self.committer.run)
             nursery.start_soon(self._read_blocks)
             nursery.start_soon(self._tick)
-            self.carry_out(self.board.start(self.clock.now()))
+            nursery.start_soon(self._end_with_the_board)
+            task_status.started()
+
+    async def _end_with_the_board(self) -> None:
+        await self._failed.wait()
+        assert self._failure is not None
+        raise self._failure
 
     async def _tick(self) -> None:
         while True:
