@@ -12,8 +12,9 @@ class Clock:
 
     def __init__(self, start: float | None = None) -> None:
         """Take ``start`` (default: now) as the present. Must be called inside ``trio.run``."""
-        self._offset = (time.time() if start is None else start) - trio.current_time()
+        self._clock = trio.lowlevel.current_clock()
+        self._offset = (time.time() if start is None else start) - self._clock.current_time()
 
     def now(self) -> float:
-        """Seconds since the epoch."""
-        return trio.current_time() + self._offset
+        """Seconds since the epoch. May be asked from any thread."""
+        return self._clock.current_time() + self._offset
