@@ -48,7 +48,7 @@ def _digests(lengths: NDArray[np.uint32], tokens: NDArray[np.uint32], step: int)
         values = np.empty((len(own), 32), np.uint8)
         for row, length in enumerate(own):
             stop = place + 4 * length
-            digest = blake2b(data[place:stop], digest_size=32).digest()
+            digest = blake2b(data[place:stop].data, digest_size=32).digest()
             values[row] = np.frombuffer(digest, np.uint8)
             place = stop
         yield Chunk(first, values, ())

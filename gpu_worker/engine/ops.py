@@ -92,7 +92,7 @@ def fixed_exponent(amax: F32) -> NDArray[np.int32]:
 
 def power_of_two(exponent: NDArray[np.int32]) -> F32:
     """2^exponent as float32; exponents stay within ±90 here."""
-    power: F32 = np.ldexp(np.float32(1), exponent)
+    power: F32 = np.ldexp(np.float32(1), exponent).astype(np.float32)
     return power
 
 
@@ -125,7 +125,8 @@ class Ops:
     def dense(self, x: Operand, weight: Weight) -> F32:
         """((float32(Σ x·w) · row scale) · channel scale) + bias: float32 [tokens, out]."""
         total = np.matmul(x.values, weight.values.T)  # exact: int64
-        return (total.astype(np.float32) * x.scale[:, None]) * weight.scale + weight.bias
+        result: F32 = (total.astype(np.float32) * x.scale[:, None]) * weight.scale + weight.bias
+        return result
 
     def dense_gelu(self, x: Operand, weight: Weight, failed: Bools) -> Operand:
         """A dense layer, GELU, and the result quantised for the next layer."""
@@ -230,7 +231,7 @@ def quantise_rows(x: F32, limit: int) -> tuple[I64, F32, Bools]:
     a = np.maximum(amax, top * np.float32(SCALE_FLOOR))
     values = np.rint(x * (top / a)[:, None])
     values = np.minimum(np.maximum(values, -top), top)
-    scale: F32 = a / top
+    scale: F32 = (a / top).astype(np.float32)
     return values.astype(np.int64), scale, bad
 
 

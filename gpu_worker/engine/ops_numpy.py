@@ -338,38 +338,41 @@ class NumpyOps(Ops):
         d, keys], the scales without d; ``failed`` is [rows, queries].
         """
         take = self._scratch.take
-        shape = (*query_scale.shape, key.shape[-1])
+        keys = key.shape[-1]
+        # Keys come first, so that maxima and sums over them run along contiguous memory.
+        shape = (keys, *query_scale.shape)
         exact = take("pairs exact", shape, np.float64)
         weights = take("pairs", shape, np.float32)
         work = take("pairs work", shape, np.float32)
-        np.matmul(query.swapaxes(-1, -2), key, out=exact)  # exact: integers below 2^53
+        matrices = exact.transpose(1, 2, 0, 3)
+        np.matmul(key.swapaxes(-1, -2), query, out=matrices)  # exact: integers below 2^53
         np.copyto(weights, exact, casting="same_kind")
-        weights *= query_scale[..., None]
-        weights *= key_scale[:, :, None, :]
-        largest = np.max(weights, axis=-1)
+        weights *= query_scale
+        weights *= key_scale.transpose(2, 0, 1)[..., None]
+        largest = np.max(weights, axis=0)
         bad = ~np.isfinite(largest)
         if bad.any():
             failed |= bad.any(axis=1)
-            weights[bad] = 0
+            weights[:, bad] = 0
             largest = np.where(bad, np.float32(0), largest)
-        weights -= largest[..., None]
+        weights -= largest
         self._exp2(weights)
         np.multiply(weights, DENOMINATOR, out=work)
         np.rint(work, out=work)
         np.copyto(exact, work)
-        total = np.sum(exact, axis=-1)  # exact: integers below 2^38 · 32,768 in float64
-        weights *= value_scale[:, :, None, :]
-        a = np.max(weights, axis=-1)
+        total = np.sum(exact, axis=0)  # exact: integers below 2^38 · 32,768 in float64
+        weights *= value_scale.transpose(2, 0, 1)[..., None]
+        a = np.max(weights, axis=0)
         top = np.float32(LIMIT_PROBABILITY)
         ratio = top / a
-        weights *= ratio[..., None]
+        weights *= ratio
         np.rint(weights, out=weights)
         # The largest of a query becomes rint(a · ratio): where that is in bounds, all are.
         if (np.rint(a * ratio) > top).any():
             np.minimum(weights, top, out=weights)
         np.copyto(exact, weights)
         sums = take("pairs sums", (*key.shape[:-1], query.shape[-1]), np.float64)
-        np.matmul(value, exact.swapaxes(-1, -2), out=sums)  # exact: below 2^53 to 32,768 keys
+        np.matmul(value, matrices, out=sums)  # exact: below 2^53 to 32,768 keys
         factor = (a / top) / (total.astype(np.float32) * np.float32(2.0**-38))
         np.copyto(out, sums, casting="same_kind")
         out *= factor[:, :, None, :]
