@@ -49,7 +49,8 @@ class BatchRunner:
         self._models = models
         self._config = config
         self._clock = clock
-        self._folder = store.folder / "work"
+        self.scratch = store.folder / "work"  # for files of a moment; emptied at every start
+        rmtree(self.scratch, ignore_errors=True)
         self._reading: dict[int, trio.CancelScope] = {}  # {job in intake: its scope}
         self._steps: trio.MemorySendChannel[tuple[Callable[[int], Awaitable[None]], int]]
         self._steps, self._to_do = trio.open_memory_channel[
@@ -59,7 +60,7 @@ class BatchRunner:
         self._expiring: set[int] = set()  # jobs that the core was told to end
         self._workers: Workers | None = None
         self._ready = trio.Event()
-        self._direct = DirectRequests(store, core, models, config, clock, self._folder)
+        self._direct = DirectRequests(store, core, models, config, clock, self.scratch)
 
     # ── what others tell ─────────────────────────────────────────────────────
 
@@ -98,7 +99,6 @@ class BatchRunner:
 
     async def run(self) -> None:
         """Take up what a restart interrupted, then serve until cancelled."""
-        await trio.to_thread.run_sync(partial(rmtree, self._folder, ignore_errors=True))
         async with open_workers(self._config.batches.workers) as workers, trio.open_nursery() as n:
             self._workers = workers
             self._ready.set()
@@ -339,7 +339,7 @@ class BatchRunner:
         return await trio.to_thread.run_sync(read)
 
     async def _work_folder(self, job: int) -> Path:
-        folder = self._folder / str(job)
+        folder = self.scratch / str(job)
 
         def make() -> None:
             rmtree(folder, ignore_errors=True)

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import trio
-import trio_parallel  # type: ignore[import-untyped] # it has no type hints
+import trio_parallel
 
 _A = TypeVar("_A")
 _T = TypeVar("_T")

@@ -79,7 +79,7 @@ def mark_file_deleted(connection: sa.Connection, account: str, file: str) -> Non
 def any_expired(connection: sa.Connection, now: float) -> bool:
     """Whether ``take_expired_files`` has something to do."""
     table = schema.file
-    query = select(table.c.id).where(table.c.expires <= now, table.c.status != DELETED)
+    query = select(table.c.id).where(*_expired(now))
     return connection.scalar(query.limit(1)) is not None
 
 
@@ -87,9 +87,7 @@ def take_expired_files(connection: sa.Connection, now: float, limit: int = 1000)
     """Mark expired files as deleted; returns their objects, which may now be removed."""
     table = schema.file
     rows = connection.execute(
-        select(table.c.id, table.c.object)
-        .where(table.c.expires <= now, table.c.status != DELETED)
-        .limit(limit)
+        select(table.c.id, table.c.object).where(*_expired(now)).limit(limit)
     ).all()
     if rows:
         connection.execute(
@@ -104,4 +102,15 @@ def _visible(account: str, now: float) -> tuple[sa.ColumnElement[bool], ...]:
         table.c.account == account,
         table.c.status != DELETED,
         sa.or_(table.c.expires.is_(None), table.c.expires > now),
+    )
+
+
+def _expired(now: float) -> tuple[sa.ColumnElement[bool], ...]:
+    """What may be removed: not the input of a batch that is being validated."""
+    table, job = schema.file, schema.job
+    in_use = select(job.c.input_file).where(job.c.state == "validating")
+    return (
+        table.c.expires <= now,
+        table.c.status != DELETED,
+        table.c.id.not_in(in_use),
     )

@@ -12,6 +12,8 @@ import sqlalchemy as sa
 from sqlalchemy import insert, select, update
 
 from pool.store import schema
+from pool.store.escrow import job_ref
+from shares.money.posting import customer
 
 # States that a job leaves by itself.
 UNFINISHED = ("validating", "in_progress", "finalizing", "cancelling")
@@ -114,3 +116,25 @@ def file_sha256(connection: sa.Connection, file: str) -> str:
     """SHA-256 of a file, also of one that was deleted since. Raises ``NoResultFound``."""
     table = schema.file
     return str(connection.execute(select(table.c.sha256).where(table.c.id == file)).scalar_one())
+
+
+def input_in_use(connection: sa.Connection, file: str) -> bool:
+    """Whether a batch that is being validated reads this file."""
+    table = schema.job
+    query = select(table.c.id).where(table.c.state == "validating", table.c.input_file == file)
+    return connection.scalar(query.limit(1)) is not None
+
+
+def refund_of(connection: sa.Connection, row: JobRow) -> int:
+    """Units that a settled job gave back to its customer."""
+    if row.settled is None:
+        return 0
+    table = schema.entry
+    amount = connection.scalar(
+        select(table.c.amount).where(
+            table.c.kind == "completed",
+            table.c.ref == job_ref(row.id),
+            table.c.account_code == customer(row.account),
+        )
+    )
+    return int(amount or 0)

@@ -1,0 +1,36 @@
+"""The HTTP side as one application."""
+
+from __future__ import annotations
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+
+from pool.batches.direct import DirectError
+from pool.http import batches, direct, files, health, models, pool_api
+from pool.http.deps import HttpDeps
+from pool.http.errors import ApiError, on_api_error, on_http_exception
+from pool.http.middleware import RequestIds
+
+
+def create_app(deps: HttpDeps) -> Starlette:
+    """The ASGI application. It keeps nothing of its own; ``deps.runner`` must be running."""
+    app = Starlette(
+        routes=[
+            *files.ROUTES,
+            *batches.ROUTES,
+            *models.ROUTES,
+            *direct.ROUTES,
+            *health.ROUTES,
+            *pool_api.ROUTES,
+        ],
+        middleware=[Middleware(RequestIds)],
+        exception_handlers={
+            ApiError: on_api_error,
+            DirectError: on_api_error,
+            HTTPException: on_http_exception,
+        },
+    )
+    app.state.deps = deps
+    app.router.redirect_slashes = False
+    return app

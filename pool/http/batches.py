@@ -1,0 +1,161 @@
+"""``/v1/batches``: hand in, look, list, cancel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import trio
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from pool.batches.naming import new_batch_id, window_seconds
+from pool.batches.requests import OPERATIONS
+from pool.http.auth import customer
+from pool.http.batch_shape import batch_shape
+from pool.http.bodies import expiry_seconds, invalid, page, page_limit, read_object
+from pool.http.deps import HttpDeps, deps_of
+from pool.http.errors import ApiError, JsonResponse
+from pool.store.files import find_file
+from pool.store.jobs import JobRow, add_job, find_batch, find_job, list_batches, refund_of
+
+_PARAMETERS = frozenset(
+    {"input_file_id", "endpoint", "completion_window", "metadata", "output_expires_after"}
+)
+
+
+async def create_batch(request: Request) -> Response:
+    """Make a batch of an uploaded file; validation follows."""
+    deps = deps_of(request)
+    account = await customer(request)
+    values = _checked(deps, await read_object(request, _PARAMETERS))
+
+    def insert() -> JobRow:
+        with deps.store.database.write() as connection:
+            at = deps.clock.now()
+            file = find_file(connection, account.name, values["input_file"], at)
+            if file is None or file.purpose != "batch":
+                text = "input_file_id: there is no such file with the purpose batch"
+                raise ApiError(400, "file_not_found", text, param="input_file_id")
+            seconds = values.pop("seconds")
+            job = add_job(
+                connection,
+                batch=new_batch_id(),
+                account=account.name,
+                direct=False,
+                state="validating",
+                created=at,
+                expires_at=at + seconds,
+                **values,
+            )
+            return find_job(connection, job)
+
+    row = await trio.to_thread.run_sync(insert)
+    deps.runner.submitted(row.id)
+    return JsonResponse(_shape(deps, row, 0))
+
+
+async def get_batches(request: Request) -> Response:
+    """A page of the customer's batches, newest first."""
+    deps = deps_of(request)
+    account = await customer(request)
+    limit = page_limit(request, 20, 100)
+    after = request.query_params.get("after")
+
+    def read() -> list[tuple[JobRow, int]]:
+        with deps.store.database.read() as connection:
+            edge = None
+            if after:
+                found = find_batch(connection, account.name, after)
+                if found is None:
+                    raise invalid("after", "there is no such batch")
+                edge = found.id
+            rows = list_batches(connection, account.name, after=edge, limit=limit + 1)
+            return [(row, refund_of(connection, row)) for row in rows]
+
+    rows = await trio.to_thread.run_sync(read)
+    shapes = [_shape(deps, row, refund) for row, refund in rows[:limit]]
+    return JsonResponse(page(shapes, more=len(rows) > limit))
+
+
+async def get_batch(request: Request) -> Response:
+    """One batch."""
+    row, refund = await _find(request)
+    return JsonResponse(_shape(deps_of(request), row, refund))
+
+
+async def cancel_batch(request: Request) -> Response:
+    """Stop a batch; what is done is delivered, the rest is not charged."""
+    row, _ = await _find(request)
+    if row.state in ("completed", "failed", "expired", "finalizing"):
+        text = f"this batch is {row.state}: there is nothing to cancel"
+        raise ApiError(400, "batch_not_cancellable", text)
+    await deps_of(request).runner.cancel(row.id)
+    return await get_batch(request)
+
+
+ROUTES = [
+    Route("/v1/batches", create_batch, methods=["POST"]),
+    Route("/v1/batches", get_batches, methods=["GET"]),
+    Route("/v1/batches/{batch}", get_batch, methods=["GET"]),
+    Route("/v1/batches/{batch}/cancel", cancel_batch, methods=["POST"]),
+]
+
+
+def _shape(deps: HttpDeps, row: JobRow, refund: int) -> dict[str, Any]:
+    return batch_shape(row, deps.core.progress(row.id), refund)
+
+
+async def _find(request: Request) -> tuple[JobRow, int]:
+    deps = deps_of(request)
+    account = await customer(request)
+    name = request.path_params["batch"]
+
+    def read() -> tuple[JobRow, int] | None:
+        with deps.store.database.read() as connection:
+            row = find_batch(connection, account.name, name)
+            return None if row is None else (row, refund_of(connection, row))
+
+    found = await trio.to_thread.run_sync(read)
+    if found is None:
+        raise ApiError(404, "batch_not_found", f"there is no batch {name[:80]!r}", param="batch_id")
+    return found
+
+
+def _checked(deps: HttpDeps, body: dict[str, Any]) -> dict[str, Any]:
+    """Columns of the job, and ``seconds`` until it expires. Raises ``ApiError``."""
+    file, endpoint = body.get("input_file_id"), body.get("endpoint")
+    if not isinstance(file, str) or not file:
+        raise invalid("input_file_id", "must be the id of an uploaded file")
+    if not isinstance(endpoint, str) or endpoint not in OPERATIONS:
+        raise invalid("endpoint", f"must be one of {', '.join(OPERATIONS)}")
+    window = body.get("completion_window")
+    seconds = window_seconds(window) if isinstance(window, str) else None
+    if seconds is None:
+        raise invalid("completion_window", 'must be "24h" or another time such as "90m" or "7d"')
+    expiry = body.get("output_expires_after")
+    if expiry is not None:
+        if not isinstance(expiry, dict):
+            raise invalid("output_expires_after", "must be an object with anchor and seconds")
+        name = "output_expires_after"
+        expiry = expiry_seconds(expiry.get("anchor"), expiry.get("seconds"), name)
+    return {
+        "input_file": file,
+        "endpoint": endpoint,
+        "completion_window": window,
+        "metadata": _metadata(body.get("metadata")),
+        "output_expires_after": expiry,
+        # The operator's limit holds whatever the customer allows.
+        "seconds": min(seconds, deps.config.batches.completion_window_seconds),
+    }
+
+
+def _metadata(value: object) -> dict[str, str] | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict) or len(value) > 16:
+        raise invalid("metadata", "must be an object of at most 16 pairs")
+    for key, text in value.items():
+        if len(key) > 64 or not isinstance(text, str) or len(text) > 512:
+            raise invalid("metadata", "keys have at most 64 characters, values are texts of 512")
+    return value

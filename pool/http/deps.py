@@ -1,0 +1,40 @@
+"""What the HTTP side is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from starlette.requests import Request
+
+from pool.batches.ports import Clock, Core, ModelRegistry
+from pool.batches.runner import BatchRunner
+from pool.config import Config
+from pool.store import Store
+
+
+def _nothing() -> dict[str, Any]:
+    return {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpDeps:
+    """Everything that a request may need. ``overview``: public facts, ready for JSON."""
+
+    store: Store
+    core: Core
+    models: ModelRegistry
+    runner: BatchRunner
+    config: Config
+    clock: Clock
+    registry: CollectorRegistry
+    overview: Callable[[], dict[str, Any]] = field(default=_nothing)
+    ready: Callable[[], bool] = field(default=lambda: True)
+
+
+def deps_of(request: Request) -> HttpDeps:
+    """The dependencies of the app that serves ``request``."""
+    deps: HttpDeps = request.app.state.deps
+    return deps
