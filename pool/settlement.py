@@ -316,15 +316,19 @@ def _settle_jobs(
         _charge_referee(connection, row.id, row.check_reserved, policy, at)
         pay, check, fee = posting.escrows(row.id)
         rest = balances_of(connection, (pay, check, fee))
-        entries = posting.completed(
-            row.account, row.id, pay=rest[pay], check=rest[check], fee=rest[fee]
-        )
+        ending = posting.completed if _was_worked_on(connection, row.id) else posting.undone
+        entries = ending(row.account, row.id, pay=rest[pay], check=rest[check], fee=rest[fee])
         post(connection, "completed", job_ref(row.id), entries, at)
         # Rows of this job that were forfeited are paid for again; nothing else waits for forfeits.
         left = balance(connection, posting.FORFEITS)
         post(connection, "swept", f"after:{row.id}", posting.swept(left), at)
         connection.execute(update(job).where(job.c.id == row.id).values(settled=at))
         posted.jobs.append(row.id)
+
+
+def _was_worked_on(connection: sa.Connection, job: int) -> bool:
+    table = schema.credit
+    return connection.scalar(select(table.c.id).where(table.c.job == job).limit(1)) is not None
 
 
 def _charge_referee(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
-from sqlalchemy import case, func, or_, select
+from sqlalchemy import case, func, select
 
 from pool.crashpoints import crash_point
 from pool.store import schema
@@ -148,9 +148,11 @@ def _leases(connection: sa.Connection, jobs: set[int]) -> tuple[StoredLease, ...
         wins[row.lease, row.part].append(
             Won(row.job, row.block, row.start, row.stop, row.first_row)
         )
-    undecided = connection.execute(
-        select(lease).where(or_(lease.c.state == "open", lease.c.verdict == "accepted"))
+    leased = connection.execute(select(lease).where(lease.c.state == "open")).all()
+    accepted = connection.execute(
+        select(lease).where(schema.awaits_verdict, lease.c.state != "open")
     ).all()
+    undecided = [*leased, *accepted]
     seen = {row.id for row in undecided}
     cleared = _where_in(
         connection,

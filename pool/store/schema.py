@@ -17,6 +17,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    literal_column,
 )
 
 metadata = MetaData()
@@ -182,6 +183,9 @@ lease = Table(
 )
 Index("lease_open", lease.c.state, lease.c.verdict)
 Index("lease_rig", lease.c.account, lease.c.rig)
+# Shares that wait for their verdict: few, among all there ever were.
+awaits_verdict = lease.c.verdict == literal_column("'accepted'")
+Index("lease_awaits_verdict", lease.c.id, sqlite_where=awaits_verdict)
 
 part = Table(
     "part",

@@ -148,6 +148,18 @@ def completed(account: str, job: int, *, pay: int, check: int, fee: int) -> Entr
     )
 
 
+def undone(account: str, job: int, *, pay: int, check: int, fee: int) -> Entries:
+    """A job is over and nothing of it was ever computed: all of it to the customer."""
+    return _entries(
+        [
+            (escrow_pay(job), -pay),
+            (escrow_check(job), -check),
+            (escrow_fee(job), -fee),
+            (customer(account), pay + check + fee),
+        ]
+    )
+
+
 def swept(units: int) -> Entries:
     """Forfeits that no job needs any more."""
     return _entries([(FORFEITS, -units), (RESERVE, units)])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import msgspec
 import pytest
 from bookmaker import MODEL, Bookmaker, values
@@ -160,6 +163,39 @@ def test_a_group_that_fails_leaves_nothing(books: Bookmaker) -> None:
     assert again.claim() == 8 + 320
     assert again.log.end == before
     again.close()
+
+
+def test_results_are_on_the_disk_before_anything_names_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also in a file that was filled up by the same group."""
+    store = Store.open(tmp_path / "durable", roll_bytes=700)
+    store.claim()
+    books = Bookmaker(store)
+    books.customer()
+    job = books.job()
+    synced: list[tuple[str, int]] = []  # (file, parts named when it was synced)
+    real = os.fdatasync
+
+    def fdatasync(file: int) -> None:
+        synced.append((os.readlink(f"/proc/self/fd/{file}")[-10:], len(rows(store, schema.part))))
+        real(file)
+
+    lease = books.lease("alice.a", SEGMENT)
+    records: list[Record] = []
+    payloads: dict[int, bytes] = {}
+    for number in range(3):
+        part, more = books.part_records(
+            lease, number, 0, [Won(job, 0, 10 * number, 10 * number + 10, 0)]
+        )
+        records.append(part)
+        payloads |= more
+    monkeypatch.setattr(os, "fdatasync", fdatasync)
+    books.commit(*records, payloads=payloads)
+
+    assert synced == [("000000.log", 0), ("000001.log", 0)]
+    assert len(rows(store, schema.part)) == 3
+    store.close()
 
 
 def test_an_unknown_record_is_a_fault_of_ours(books: Bookmaker) -> None:

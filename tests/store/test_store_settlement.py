@@ -207,14 +207,15 @@ def test_a_cancelled_job_pays_what_was_done_and_returns_the_rest(books: Bookmake
 
 
 def test_a_job_that_failed_before_any_work_is_returned(books: Bookmaker) -> None:
-    """Pay and fee come back; the levy that bought no check goes to the reserve."""
+    """All of it: there was nothing to check, so the levy comes back too."""
     job = books.job(blocks=(100,))
     with books.store.database.write() as connection:
         connection.exec_driver_sql("UPDATE job SET state='failed' WHERE id=?", (job,))
     books.settle()
 
     assert books.balances("escrow") == {}
-    assert books.balances("customer") == {"customer:carol": 1_000_000 - 3}
+    assert books.balances("customer") == {"customer:carol": 1_000_000}
+    assert books.table(job).refund == 105
 
 
 def test_a_closed_job_waits_for_its_last_verdict(books: Bookmaker) -> None:
