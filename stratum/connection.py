@@ -227,17 +227,19 @@ class Connection:
         """Ping after one interval of silence, give up after three.
 
         Only time spent listening counts: while we do not read (because we are behind, say), the
-        other end is not to blame.
+        other end is not to blame, and hears from us every interval that we live.
         """
         pinged = -math.inf  # the read during which we pinged
+        await trio.sleep(self.keepalive)
         while self._end is None:
             silence = self._silence()
             if silence >= 3 * self.keepalive:
                 self._finish(ConnectionClosed("silent"))
                 self._cut.set()
                 return
-            if silence >= self.keepalive and pinged != self._waiting_since:
+            listening = self._waiting_since != math.inf
+            if not listening or (silence >= self.keepalive and pinged != self._waiting_since):
                 pinged = self._waiting_since
                 self._push(self._session_base.ping())
-            due = self.keepalive - silence if silence < self.keepalive else self.keepalive
-            await trio.sleep(min(max(due, _SHORTEST_SLEEP), self.keepalive))
+            due = self.keepalive - silence if 0 <= silence < self.keepalive else self.keepalive
+            await trio.sleep(max(due, _SHORTEST_SLEEP))

@@ -64,7 +64,10 @@ _cuts = st.lists(st.integers(0, 80), max_size=12)
 
 
 def _events(session: PoolSession | RigSession, pieces: list[bytes]) -> tuple[Any, ...]:
-    """Everything that comes out, an application answering the handshake as it goes."""
+    """Everything that comes out, an application answering the handshake as it goes.
+
+    It answers nothing else: when it would matters (an id may be used again after its answer).
+    """
     seen: list[Any] = []
     sent = b""
     try:
@@ -76,7 +79,8 @@ def _events(session: PoolSession | RigSession, pieces: list[bytes]) -> tuple[Any
                 sent += session.data_to_send()
                 if isinstance(session, PoolSession):
                     for message in messages:
-                        sent += session.accept(message, ANSWERS.get(type(message), True))
+                        if type(message) in ANSWERS:
+                            sent += session.accept(message, ANSWERS[type(message)])
                 if not messages:
                     break
                 data = b""

@@ -1,0 +1,494 @@
+"""Both ends over trio, on memory streams and a virtual clock."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from pairs import ANSWERS, CONFIGURED, NOTIFICATIONS, OUTCOME, REQUESTS, frame, values
+
+from stratum import messages as wire
+from stratum.client import Handshake, RigConnection
+from stratum.errors import (
+    Code,
+    ConnectionClosed,
+    LocalProtocolError,
+    ProtocolViolation,
+    Refusal,
+)
+from stratum.frames import encode
+from stratum.server import PoolConnection
+
+SUBMIT = REQUESTS[wire.Submit]
+
+
+class CountingStream(trio.abc.HalfCloseableStream):
+    """Counts what is sent, and how often."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+        self.sends: list[int] = []
+
+    async def send_all(self, data: Any) -> None:
+        self.sends.append(len(data))
+        await self.inner.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self.inner.wait_send_all_might_not_block()
+
+    async def send_eof(self) -> None:
+        await self.inner.send_eof()
+
+    async def receive_some(self, max_bytes: int | None = None) -> Any:
+        return await self.inner.receive_some(max_bytes)
+
+    async def aclose(self) -> None:
+        await self.inner.aclose()
+
+
+async def accept_all(connection: PoolConnection) -> None:
+    """A pool that answers every request with success, until the end."""
+    try:
+        while True:
+            for message in await connection.receive():
+                connection.accept(message, ANSWERS.get(type(message), True))
+    except ConnectionClosed:
+        pass
+
+
+@asynccontextmanager
+async def both(
+    application: Callable[[PoolConnection], Any] = accept_all, **options: Any
+) -> AsyncIterator[tuple[RigConnection, PoolConnection]]:
+    """A rig and a pool joined by a memory stream, the pool's application running."""
+    rig_stream, pool_stream = trio.testing.memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        pool = PoolConnection(pool_stream, **options)
+
+        async def serve() -> None:
+            async with pool:
+                await application(pool)
+
+        nursery.start_soon(serve)
+        async with RigConnection(rig_stream, host="pool.example") as rig:
+            yield rig, pool
+        nursery.cancel_scope.cancel()
+
+
+async def shake_hands(rig: RigConnection, **changes: Any) -> Handshake:
+    fields: dict[str, Any] = {
+        "agent": "test/1",
+        "session": "",
+        "credit": 2,
+        "devices": [wire.Device(0, "cpu")],
+        "user": "a.r",
+        "token": "t",
+    }
+    return await rig.handshake(**(fields | changes))
+
+
+@asynccontextmanager
+async def raw_rig(**options: Any) -> AsyncIterator[tuple[Any, PoolConnection]]:
+    """A pool's connection, and the bare stream at its other end."""
+    stream, pool_stream = trio.testing.memory_stream_pair()
+    async with PoolConnection(pool_stream, **options) as pool:
+        yield stream, pool
+
+
+async def everything(stream: Any) -> list[Any]:
+    """What comes until the other end closes."""
+    data = b""
+    while some := await stream.receive_some(65536):
+        data += some
+    return values(data)
+
+
+async def authorised(stream: Any, pool: PoolConnection) -> None:
+    """Take a bare rig through the handshake."""
+    for number, kind in enumerate(ANSWERS, 1):
+        await stream.send_all(encode(kind(id=number, **REQUESTS[kind])))
+        (message,) = await pool.receive()
+        pool.accept(message, ANSWERS[kind])
+    seen: list[Any] = []
+    while len(seen) < len(ANSWERS):
+        seen += values(await stream.receive_some(65536))
+
+
+async def test_a_handshake_says_what_the_pool_said(autojump_clock: Any) -> None:
+    async with both() as (rig, _):
+        assert await shake_hands(rig) == Handshake(
+            "session-1", False, CONFIGURED["max_frame"], 60.0, "test/1"
+        )
+
+
+async def test_a_refusal_carries_code_reason_and_words(autojump_clock: Any) -> None:
+    """And the rig may try again on the same connection."""
+    attempts = 0
+
+    async def application(pool: PoolConnection) -> None:
+        nonlocal attempts
+        while True:
+            for message in await pool.receive():
+                if isinstance(message, wire.Authorize) and message.token == "wrong":
+                    attempts += 1
+                    pool.refuse(message, Code.UNAUTHORIZED, "bad_token")
+                else:
+                    pool.accept(message, ANSWERS.get(type(message), True))
+
+    async with both(application) as (rig, _):
+        with pytest.raises(Refusal) as caught:
+            await shake_hands(rig, token="wrong")
+        assert (caught.value.code, caught.value.reason) == (24, "bad_token")
+        assert "token" in caught.value.message
+        assert await rig.call(wire.Authorize, user="a.r", token="right") is True
+    assert attempts == 1
+
+
+async def test_answers_go_to_their_calls_and_the_rest_to_receive(autojump_clock: Any) -> None:
+    async with both() as (rig, pool):
+        await shake_hands(rig)
+        for message in NOTIFICATIONS:
+            pool.queue(message)
+        queued = rig.queue(wire.Submit, **SUBMIT)
+        assert await rig.call(wire.ModelReady, model="m") is True
+
+        received: list[Any] = []
+        while len(received) < len(NOTIFICATIONS) + 1:
+            received += await rig.receive()
+        assert [one for one in received if one.id == 0] == NOTIFICATIONS
+        assert wire.Result(queued) in received
+
+
+async def test_the_answer_to_a_call_that_was_given_up_is_dropped(autojump_clock: Any) -> None:
+    async def application(pool: PoolConnection) -> None:
+        while True:
+            for message in await pool.receive():
+                if isinstance(message, wire.Submit):
+                    await trio.sleep(10)
+                pool.accept(message, ANSWERS.get(type(message), True))
+
+    async with both(application) as (rig, pool):
+        await shake_hands(rig)
+        with trio.move_on_after(5) as scope:
+            await rig.call(wire.Submit, **SUBMIT)
+        assert scope.cancelled_caught
+        await trio.sleep(10)
+        pool.queue(wire.ShowMessage(0, "next"))
+        assert await rig.receive() == [wire.ShowMessage(0, "next")]
+
+
+async def test_what_is_queued_together_is_sent_together() -> None:
+    """From several tasks too; a long frame goes alone, so that joining copies little."""
+    stream, inner = trio.testing.memory_stream_pair()
+    counting = CountingStream(inner)
+    async with PoolConnection(counting) as pool:
+        await authorised(stream, pool)
+        counting.sends.clear()
+
+        async def speak() -> None:
+            for _ in range(10):
+                pool.queue(wire.SetDifficulty(0, 5))
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(speak)
+        await pool.drain()
+        assert len(counting.sends) == 1
+
+        counting.sends.clear()
+        pool.queue(wire.SetDifficulty(0, 5))
+        pool.queue(wire.Model(0, "m", bytes(1 << 20)))
+        pool.queue(wire.SetDifficulty(0, 5))
+        await pool.drain()
+        assert len(counting.sends) == 3
+        assert pool.buffered == 0
+
+
+async def test_counters_count_bytes_and_frames() -> None:
+    async with raw_rig() as (stream, pool):
+        await authorised(stream, pool)
+        before = (pool.bytes_in, pool.frames_in, pool.bytes_out, pool.frames_out)
+        request = encode(wire.Submit(9, 1, 0, 0, True, OUTCOME))
+        await stream.send_all(request)
+        (message,) = await pool.receive()
+        pool.accept(message)
+        answer = await stream.receive_some(100)
+        after = (pool.bytes_in, pool.frames_in, pool.bytes_out, pool.frames_out)
+
+        assert [b - a for a, b in zip(before, after, strict=True)] == [
+            len(request),
+            1,
+            len(answer),
+            1,
+        ]
+
+
+async def test_a_slow_reader_is_dropped_and_costs_nobody_else(autojump_clock: Any) -> None:
+    """A stream that takes nothing: once too much waits, the connection ends at once."""
+    stream, pool_stream = trio.testing.lockstep_stream_pair()
+    async with trio.open_nursery() as nursery:
+        pool = PoolConnection(pool_stream, max_buffered=10_000)
+        reasons = []
+
+        async def serve() -> None:
+            async with pool:
+                try:
+                    while True:
+                        for message in await pool.receive():
+                            pool.accept(message, ANSWERS.get(type(message), True))
+                except ConnectionClosed as error:
+                    reasons.append(error.reason)
+
+        nursery.start_soon(serve)
+        async with RigConnection(stream) as rig:
+            await shake_hands(rig)
+            for _ in range(2000):
+                if pool.closed:
+                    break
+                pool.queue(wire.SetDifficulty(0, 5))
+            assert pool.closed
+            await trio.testing.wait_all_tasks_blocked()
+            assert reasons == ["too_slow"]
+            pool.queue(wire.SetDifficulty(0, 5))  # nothing happens any more
+
+
+async def test_before_authorisation_little_may_wait(autojump_clock: Any) -> None:
+    """Pings that nobody reads the answers of do not fill the memory."""
+    stream, pool_stream = trio.testing.lockstep_stream_pair()
+    async with PoolConnection(pool_stream) as pool, trio.open_nursery() as nursery:
+
+        async def flood() -> None:
+            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                for number in range(100_000):
+                    await stream.send_all(encode(wire.Ping(number + 1)) * 100)
+
+        nursery.start_soon(flood)
+        with pytest.raises(ConnectionClosed, match="too_slow"):
+            await pool.receive()
+
+
+async def test_who_does_not_authorise_in_time_is_told_and_closed(autojump_clock: Any) -> None:
+    """Also one that keeps sending a byte now and then."""
+    async with raw_rig() as (stream, pool), trio.open_nursery() as nursery:
+
+        async def drip() -> None:
+            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                for byte in encode(wire.Configure(1, 1, "x" * 200)):
+                    await stream.send_all(bytes([byte]))
+                    await trio.sleep(1)
+
+        nursery.start_soon(drip)
+        started = trio.current_time()
+        with pytest.raises(ConnectionClosed, match="authorise_timeout"):
+            await pool.receive()
+        assert trio.current_time() - started <= 15 + 2
+        assert (await everything(stream))[0][:4] == ["error", 0, 24, "authorise_timeout"]
+
+
+async def test_a_slow_pool_is_not_the_rigs_delay(autojump_clock: Any) -> None:
+    """A rig that asked in time is not closed while our answer is being found."""
+
+    async def application(pool: PoolConnection) -> None:
+        while True:
+            for message in await pool.receive():
+                if isinstance(message, wire.Authorize):
+                    await trio.sleep(40)
+                pool.accept(message, ANSWERS.get(type(message), True))
+
+    async with both(application) as (rig, _):
+        await shake_hands(rig)
+        assert await rig.call(wire.ModelReady, model="m") is True
+
+
+async def test_the_handshake_may_be_answered_from_another_task(autojump_clock: Any) -> None:
+    """``receive`` waits for the answer instead of reading on."""
+
+    async def application(pool: PoolConnection) -> None:
+        async with trio.open_nursery() as nursery:
+
+            async def answer_later(message: Any) -> None:
+                await trio.sleep(3)
+                pool.accept(message, ANSWERS.get(type(message), True))
+
+            while True:
+                for message in await pool.receive():
+                    nursery.start_soon(answer_later, message)
+
+    async with both(application) as (rig, _):
+        await shake_hands(rig)
+
+
+async def test_a_silent_rig_is_pinged_and_then_given_up(autojump_clock: Any) -> None:
+    async with raw_rig(keepalive=60.0) as (stream, pool):
+        await authorised(stream, pool)
+        started = trio.current_time()
+        with pytest.raises(ConnectionClosed, match="silent"):
+            await pool.receive()
+        assert trio.current_time() - started == pytest.approx(180, abs=1)
+        assert [value[0] for value in await everything(stream)] == ["mining.ping"]
+
+
+async def test_ends_that_answer_pings_live_for_ever(autojump_clock: Any) -> None:
+    async with both() as (rig, pool):
+        await shake_hands(rig)
+        await trio.sleep(10_000)
+        assert await rig.call(wire.ModelReady, model="m") is True
+        assert not pool.closed
+
+
+async def test_silence_does_not_count_while_we_do_not_read(autojump_clock: Any) -> None:
+    """A pool that is behind stops reading: not the rig's silence, and the rig hears it live."""
+
+    async def application(pool: PoolConnection) -> None:
+        while True:
+            for message in await pool.receive():
+                pool.accept(message, ANSWERS.get(type(message), True))
+                if isinstance(message, wire.Submit):
+                    await trio.sleep(1000)
+
+    async with both(application) as (rig, pool):
+        await shake_hands(rig)
+        await rig.call(wire.Submit, **SUBMIT)
+        await trio.sleep(990)
+        assert not pool.closed
+        assert not rig.closed
+
+
+async def test_a_rig_gives_a_silent_pool_up(autojump_clock: Any) -> None:
+    stream, other = trio.testing.memory_stream_pair()
+    async with RigConnection(stream) as rig:
+        with pytest.raises(ConnectionClosed, match="silent"):
+            await rig.call(wire.Configure, protocol=1, agent="x")
+        assert [value[0] for value in await everything(other)] == [
+            "mining.configure",
+            "mining.ping",
+        ]
+
+
+async def test_a_violation_is_answered_before_the_connection_closes(autojump_clock: Any) -> None:
+    async with raw_rig() as (stream, pool):
+        await authorised(stream, pool)
+        await stream.send_all(frame("mining.submit", 9, "x"))
+        with pytest.raises(ProtocolViolation, match="bad_message"):
+            await pool.receive()
+        assert (await everything(stream))[0][:4] == ["error", 9, 31, "bad_message"]
+        with pytest.raises(ConnectionClosed):
+            await pool.receive()
+
+
+async def test_messages_before_a_violation_are_received_first(autojump_clock: Any) -> None:
+    async with raw_rig() as (stream, pool):
+        await authorised(stream, pool)
+        good = encode(wire.Submit(9, 1, 0, 0, True, OUTCOME))
+        await stream.send_all(good + b"\0\0\0\1\xc1")
+        (message,) = await pool.receive()
+        pool.accept(message)
+        with pytest.raises(ProtocolViolation, match="bad_frame"):
+            await pool.receive()
+        assert [value[:2] for value in await everything(stream)] == [["result", 9], ["error", 0]]
+
+
+async def test_a_rig_hears_the_pools_last_words(autojump_clock: Any) -> None:
+    """They are the reason of the ``ConnectionClosed`` that waiting calls and receive raise."""
+
+    async with both() as (rig, _):
+        with pytest.raises(ConnectionClosed) as caught:
+            await rig.receive()
+        assert caught.value.reason == "authorise_timeout"
+        assert caught.value.message
+        with pytest.raises(ConnectionClosed, match="authorise_timeout"):
+            await rig.call(wire.Configure, protocol=1, agent="x")
+
+
+async def test_a_pool_that_breaks_the_protocol_is_told_so(autojump_clock: Any) -> None:
+    stream, other = trio.testing.memory_stream_pair()
+    async with RigConnection(stream) as rig:
+        async with trio.open_nursery() as nursery:
+
+            async def call() -> None:
+                with pytest.raises(ProtocolViolation):
+                    await rig.call(wire.Configure, protocol=1, agent="x")
+
+            nursery.start_soon(call)
+            await trio.testing.wait_all_tasks_blocked()
+            await other.send_all(frame("mining.notify", 0, 1))
+        with pytest.raises(ProtocolViolation, match="bad_message"):
+            await rig.receive()
+    assert (await everything(other))[-1][:4] == ["error", 0, 20, "bad_message"]
+
+
+async def test_the_end_of_the_stream_ends_both_ways_of_waiting(autojump_clock: Any) -> None:
+    async with raw_rig() as (stream, pool):
+        await stream.send_eof()
+        with pytest.raises(ConnectionClosed, match="eof"):
+            await pool.receive()
+
+    stream, other = trio.testing.memory_stream_pair()
+    async with RigConnection(stream) as rig:
+        await other.send_eof()
+        with pytest.raises(ConnectionClosed, match="eof"):
+            await rig.call(wire.Configure, protocol=1, agent="x")
+
+
+async def test_what_was_queued_is_sent_before_closing(autojump_clock: Any) -> None:
+    async with raw_rig() as (stream, pool):
+        pool.queue(wire.ShowMessage(0, "goodbye"))
+    assert await everything(stream) == [["client.show_message", 0, "goodbye"]]
+
+
+async def test_closing_does_not_wait_long_for_a_peer_that_does_not_read(
+    autojump_clock: Any,
+) -> None:
+    _stream, pool_stream = trio.testing.lockstep_stream_pair()
+    started = trio.current_time()
+    async with PoolConnection(pool_stream) as pool:
+        pool.queue(wire.ShowMessage(0, "goodbye"))
+
+    assert trio.current_time() - started == pytest.approx(2, abs=0.1)
+
+
+async def test_an_error_of_the_application_is_not_wrapped() -> None:
+    """The nursery inside is nobody's business."""
+    with pytest.raises(KeyError):
+        async with raw_rig():
+            raise KeyError("x")
+
+
+async def test_closing_wakes_who_receives() -> None:
+    async with raw_rig() as (_, pool), trio.open_nursery() as nursery:
+
+        async def receive() -> None:
+            with pytest.raises(ConnectionClosed, match="closed"):
+                await pool.receive()
+
+        nursery.start_soon(receive)
+        await trio.testing.wait_all_tasks_blocked()
+        await pool.aclose()
+
+
+async def test_our_own_mistakes_are_raised_where_they_are_made() -> None:
+    async with raw_rig() as (_, pool):
+        with pytest.raises(LocalProtocolError):
+            pool.queue(wire.SetDifficulty(0, 5))
+        with pytest.raises(LocalProtocolError):
+            pool.accept(7)
+
+
+async def test_a_rig_that_falls_behind_stops_reading_and_catches_up(autojump_clock: Any) -> None:
+    """Notifications that nobody receives yet are bounded, and none is lost."""
+    async with both() as (rig, pool):
+        await shake_hands(rig)
+        for number in range(5000):
+            pool.queue(wire.SetDifficulty(0, number))
+            if number % 100 == 0:
+                await pool.drain()
+                await trio.testing.wait_all_tasks_blocked()
+        received: list[Any] = []
+        while len(received) < 5000:
+            some = await rig.receive()
+            received += some
+        assert [message.work for message in received] == list(range(5000))
