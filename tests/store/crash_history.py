@@ -48,9 +48,9 @@ def rows_of(lease: int) -> tuple[int, int]:
     return start, start + ROWS
 
 
-def play(folder: Path, acknowledge: Callable[[str], None] = _to_standard_output) -> None:
-    """Go on from wherever the folder is; durable as in a real pool."""
-    store = Store.open(folder)
+def play(folder: Path, acknowledge: Callable[[str], None], *, durable: bool) -> None:
+    """Go on from wherever the folder is."""
+    store = Store.open(folder, durable=durable)
     books = Bookmaker(store)
     store.recover(books.arrays)
     _open(books, acknowledge)
@@ -120,4 +120,4 @@ def _state(books: Bookmaker, column, number: int) -> str | None:
 
 
 if __name__ == "__main__":
-    play(Path(sys.argv[1]))
+    play(Path(sys.argv[1]), _to_standard_output, durable=True)

@@ -31,7 +31,7 @@ MINE = sorted(
 def play(folder: Path) -> list[str]:
     """Play the history to its end; returns what it acknowledged."""
     acknowledged: list[str] = []
-    crash_history.play(folder, acknowledged.append)
+    crash_history.play(folder, acknowledged.append, durable=False)
     assert acknowledged[-1] == "finished"
     return acknowledged
 
@@ -55,7 +55,7 @@ def play_until(folder: Path, crash_at: str) -> list[str]:
 
 def facts(folder: Path, acknowledged: list[str]) -> dict[str, int]:
     """Look at what is there; everything acknowledged must be. Returns the balances."""
-    store = Store.open(folder)
+    store = Store.open(folder, durable=False)
     try:
         books = Bookmaker(store)
         store.recover(books.arrays)
