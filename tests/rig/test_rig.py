@@ -225,19 +225,20 @@ async def test_a_busy_pool_gets_the_part_again_later(pool, start_rig, autojump_c
 async def test_a_cancelled_share_stops_within_a_part(
     pool, start_rig, steps, autojump_clock
 ) -> None:
-    """Its parts still unsent are dropped; the next share begins."""
+    """Each time the next share begins; the model is none the worse for it."""
     steps.seconds = 1.0
     rig = start_rig(part_rows=1)
     session = await pool.session()
-    session.give(7, rows_of(1000))
+    for lease in range(4):
+        session.give(lease, rows_of(1000))
+        await pool.until(lambda lease=lease: pool.rows(lease))
+        session.tell(wire.Cancel(0, lease, "superseded"))
     session.give(8, rows_of(1))
-    await pool.until(lambda: len(session.of(wire.Submit)) == 2)
-
-    session.tell(wire.Cancel(0, 7, "superseded"))
     await pool.until(lambda: len(pool.rows(8)) == 1)
 
-    assert steps.parts <= 5
-    assert rig.telemetry.shares_lost == {"cancelled": 1}
+    assert steps.parts <= 12
+    assert rig.telemetry.shares_lost == {"cancelled": 4}
+    assert session.of(wire.ModelFailed) == session.of(wire.Release) == []
 
 
 async def test_a_share_of_an_unknown_model_is_handed_back(pool, start_rig, autojump_clock) -> None:
@@ -315,6 +316,24 @@ async def test_reconnect_waits_for_answers_then_comes_back_in_time(
 
     assert 30.0 <= pool.dials[-1] - left <= 32.0
     assert pool.rows(7) == digests_of(rows)
+
+
+async def test_nothing_more_is_sent_after_the_pool_asked_to_reconnect(
+    pool, start_rig, steps, autojump_clock
+) -> None:
+    """Answers are waited for a few seconds; parts that become ready wait for the next session."""
+    steps.seconds = 1.0
+    start_rig(part_rows=4)
+    session = await pool.session()
+    pool.on_submit = lambda s, part: "silence" if s is session else None
+    session.give(7, rows_of(40))
+    await pool.until(lambda: len(session.of(wire.Submit)) == 3)
+
+    session.tell(wire.Reconnect(0, "", 0, 0.0))
+    await pool.until(lambda: len(pool.rows(7)) == 40)
+
+    assert len(session.of(wire.Submit)) == 3
+    assert [p.part for p in pool.authorised[1].of(wire.Submit)] == list(range(10))
 
 
 async def test_reconnect_is_followed_within_the_pools_own_name_only(

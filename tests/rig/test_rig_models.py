@@ -14,6 +14,7 @@ from scripted_pool import BLAKE2B_DIGEST, digests_of, rows_of
 
 from gpu_worker.engine import Chunk, Engine, EngineError, load_engine
 from stratum import messages as wire
+from stratum.errors import code_of
 from stratum.manifest import BLAKE2B, File, encode_manifest
 
 WEIGHTS = b"weights" * 1000
@@ -254,3 +255,46 @@ async def test_a_retired_model_is_freed_after_its_last_share(
     session.give(2, rows_of(1))
     await pool.until(lambda: session.of(wire.Release))
     assert session.of(wire.Release)[0].reason == "unknown_model"
+
+
+async def test_an_engine_is_not_closed_while_it_computes(
+    pool, start_rig, engine, steps, autojump_clock
+) -> None:
+    """The share is cancelled and the model retired in the middle of a part."""
+    steps.seconds = 10.0
+    start_rig(engine_factory=lambda *_, **__: engine)
+    session = await pool.session()
+    session.give(1, rows_of(5))
+    await trio.sleep(1)
+
+    session.tell(wire.Cancel(0, 1, "cancelled"))
+    session.tell(wire.RetireModel(0, BLAKE2B_DIGEST))
+    await trio.sleep(5)
+
+    assert not engine.closed
+    await trio.sleep(5)
+    assert engine.closed
+
+
+class Wide(Failing):
+    """Gives a mebibyte for each row."""
+
+    def run(self, operation: str, lengths: Any, *rest: Any) -> Iterator[Chunk]:
+        for row in range(len(lengths)):
+            yield Chunk(row, np.zeros((1, 1 << 20), np.uint8), ())
+
+
+async def test_a_slow_line_is_not_flooded(pool, start_rig, autojump_clock) -> None:
+    """Four mebibytes are on their way at most; each answer lets the next part go."""
+    start_rig(engine_factory=lambda *_, **__: Wide())
+    session = await pool.session()
+    pool.on_submit = lambda *_: "silence"
+    session.give(1, rows_of(10))
+    await trio.sleep(10)
+    assert len(session.of(wire.Submit)) == 4
+
+    for number in range(10):
+        part = session.of(wire.Submit)[number]
+        session.connection.refuse(part, code_of("duplicate_part"), "duplicate_part")
+        await trio.sleep(1)
+        assert len(session.of(wire.Submit)) == min(10, number + 5)
