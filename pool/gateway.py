@@ -190,12 +190,11 @@ class _Session:
         self._authorised = False
         self._models: dict[str, RegisteredModel] = {}  # {digest: announced}
         self._lease_models: dict[int, str] = {}  # {lease: digest}
-        self._over = trio.Event()
+        self._scope = trio.CancelScope()
 
     async def run(self) -> None:
         """Read messages until the connection ends or the board says so."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._stop_when_over, nursery.cancel_scope)
+        with self._scope:
             while True:
                 for message in await self.connection.receive():
                     await self._received(message)
@@ -206,12 +205,6 @@ class _Session:
         self._gateway.closed(self)
         if self._authorised:
             self._core.detach(self.number)
-
-    async def _stop_when_over(self, scope: trio.CancelScope) -> None:
-        await self._over.wait()
-        with trio.move_on_after(5):
-            await self.connection.drain()
-        scope.cancel()
 
     # ── from the rig ─────────────────────────────────────────────────────────
 
@@ -406,7 +399,7 @@ class _Session:
                 self.connection.queue(wire.Error(message.request, message.code, message.reason, ""))
             case Disconnect():
                 self.connection.queue(wire.ShowMessage(0, f"disconnected: {message.reason}"))
-                self._over.set()
+                self._scope.cancel()  # what is queued is still sent
 
     def _notify(self, message: Notify) -> None:
         lengths, tokens = [], []

@@ -20,6 +20,10 @@ from typing import Any
 
 import httpx
 
+from pool.store import Store
+from pool.store.accounts import create_account
+from pool.store.escrow import deposit
+
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 60.0
 
@@ -145,7 +149,7 @@ class Pool:
     def __init__(self, folder: Path, settings: str = SETTINGS) -> None:
         self.folder = folder
         self.stratum_port, self.http_port = free_ports(2)
-        run("init", str(folder))
+        folder.mkdir(parents=True, exist_ok=True)
         (folder / "pool.toml").write_text(settings)
         self.tokens: dict[str, str] = {}
         self.process: Process | None = None
@@ -162,7 +166,9 @@ class Pool:
 
     def account(self, name: str, role: str) -> str:
         """Create an account; returns the file that holds its token."""
-        token = run("account", "create", name, "--role", role, *self.config)["token"]
+        # In this process: a command of the command line takes a second to start.
+        with self.store() as store:
+            token = create_account(store.database, name, role, time.time())
         file = self.folder / f"{name}.token"
         file.write_text(token)
         file.chmod(0o600)
@@ -171,7 +177,17 @@ class Pool:
 
     def credit(self, name: str, units: int) -> None:
         """Give a customer (or the reserve) units."""
-        run("account", "credit", name, str(units), *self.config)
+        with self.store() as store:
+            deposit(store.database, name, units, time.time())
+
+    @contextlib.contextmanager
+    def store(self) -> Iterator[Store]:
+        """Its store, as a command opens it beside a running pool."""
+        store = Store.open(self.folder)
+        try:
+            yield store
+        finally:
+            store.close()
 
     def start(self, crash_at: str = "") -> Process:
         """Serve; returns once both listeners accept, or once it has died at a crash point."""
