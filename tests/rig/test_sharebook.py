@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpu_worker.sharebook import Share, ShareBook
@@ -150,6 +150,7 @@ def test_an_engine_that_gives_too_many_rows_or_none_is_found_out(count: int) -> 
         book.add_part(share, rows(count), ())
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.data())
 def test_every_row_is_delivered_once_whatever_the_connection_does(
     data: st.DataObject,
@@ -160,7 +161,7 @@ def test_every_row_is_delivered_once_whatever_the_connection_does(
     share = take(book, 1, rows=count)
     in_flight = []
     durable: list[int] = []
-    for _ in range(200):
+    for _ in range(60):
         action = data.draw(st.sampled_from(["compute", "send", "acknowledge", "lose"]))
         if action == "compute" and not share.computed:
             size = data.draw(st.integers(1, share.rows - share.rows_computed))
