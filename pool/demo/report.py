@@ -29,7 +29,9 @@ def tell(console: Console, outcome: Outcome, claims: Sequence[Claim], output: Pa
         soft_wrap=True,
     )
     _heading(console, "The cheat")
-    for words in conviction_told(outcome.falsified, outcome.books.conviction):
+    for words in conviction_told(
+        outcome.falsified, outcome.books.conviction, outcome.books.records[CHEAT].forfeited
+    ):
         console.print(words, highlight=False)
     _heading(console, "The money")
     console.print(money_table(outcome.books.money))
@@ -45,7 +47,7 @@ def tell(console: Console, outcome: Outcome, claims: Sequence[Claim], output: Pa
     console.print(f"\n{stages}", highlight=False, soft_wrap=True)
 
 
-def conviction_told(falsified: int, found: Conviction | None) -> list[str]:
+def conviction_told(falsified: int, found: Conviction | None, forfeited: int) -> list[str]:
     """How the cheat was found, in sentences."""
     said = f"{CHEAT} replaced {falsified:,} of its vectors by the mean of two others."
     if found is None:
@@ -67,7 +69,7 @@ def conviction_told(falsified: int, found: Conviction | None) -> list[str]:
         said,
         f"It was found out {found.seconds:.1f} s after it was given work, when it had delivered"
         f" {shares}: {'; '.join(how) or found.reason}.",
-        f"The reason on record is {found.reason}. It forfeited {found.forfeited:,} units, its rows"
+        f"The reason on record is {found.reason}. It forfeited {forfeited:,} units, its rows"
         " were computed again by others, and it is banned.",
     ]
 
@@ -98,13 +100,14 @@ def earnings_table(outcome: Outcome) -> Table:
         "shares",
         "cleared",
         "rejected",
-        "rows checked",
-        "wrong",
-        "work",
-        "pay",
-        "check work",
-        "check pay",
+        "rows\nchecked",
+        "\nwrong",
+        "work of\nrows",
+        "\npay",
+        "work of\nchecks",
+        "\npay",
         "forfeited",
+        "keeps",
     ):
         table.add_column(heading, justify="right")
     for miner in MINERS:
@@ -120,7 +123,8 @@ def earnings_table(outcome: Outcome) -> Table:
             earned.pay,
             earned.check_work,
             earned.check_pay,
-            earned.forfeited,
+            record.forfeited,
+            record.keeps,
         )
         table.add_row(
             miner, *(f"{figure:,}" for figure in figures), style="red" if miner == CHEAT else ""

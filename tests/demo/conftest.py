@@ -54,7 +54,9 @@ def good() -> Outcome:
             records={
                 "ada": Record(shares=2, cleared=2, rows_checked=3),
                 "grace": Record(shares=2, cleared=2, rows_checked=3),
-                "mallory": Record(shares=1, rejected=1, rows_checked=2, rows_wrong=2, offences=1),
+                "mallory": Record(
+                    shares=1, rejected=1, rows_checked=2, rows_wrong=2, offences=1, forfeited=20
+                ),
             },
             conviction=Conviction(
                 share=(1 << 32) + 3,
@@ -65,7 +67,6 @@ def good() -> Outcome:
                 false_checks=0,
                 shares_delivered=1,
                 seconds=1.5,
-                forfeited=20,
                 banned_until=5_000.0,
             ),
             ledger_error=None,

@@ -55,6 +55,7 @@ BLAMELESS = "no honest rig was blamed for anything"
         (lambda o: with_books(o, conviction=None), CAUGHT),
         (lambda o: with_record(o, "mallory", offences=0), CAUGHT),
         (lambda o: replace(o, now=6_000.0), CAUGHT),
+        (lambda o: with_record(o, "mallory", keeps=1), "mallory keeps nothing"),
         (lambda o: with_record(o, "grace", rejected=1), BLAMELESS),
         (lambda o: with_record(o, "ada", offences=1), BLAMELESS),
         (lambda o: with_money(o, refund=1), DIVIDED),
@@ -72,15 +73,6 @@ BLAMELESS = "no honest rig was blamed for anything"
 def test_what_is_spoiled_is_named_and_nothing_else(good, spoil, fails):
     """One fault, one failing claim."""
     assert broken(spoil(good)) == [fails]
-
-
-def test_a_cheat_that_is_paid_breaks_its_claim(good):
-    """Whatever it is paid for."""
-    accounts = good.books.money.accounts
-    for pay in ({"pay": 5}, {"check_pay": 1}):
-        paid = accounts | {"mallory": replace(accounts["mallory"], **pay)}
-
-        assert broken(with_money(good, accounts=paid)) == ["mallory keeps nothing"]
 
 
 def test_the_first_difference_is_named(good):

@@ -170,7 +170,7 @@ def test_the_first_rejected_share_tells_how_its_rig_was_found_out(books, share, 
     assert found.conviction.found_by == ("ada.rig1", "referee")
     assert found.conviction.shares_delivered == 2
     assert found.conviction.seconds == 15.0
-    assert found.conviction.forfeited == 80
+    assert found.records["mallory"].forfeited == 80
     assert (found.records["mallory"].rows_checked, found.records["mallory"].rows_wrong) == (5, 4)
 
 

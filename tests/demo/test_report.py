@@ -64,14 +64,14 @@ def test_a_claim_that_fails_says_so(good, console):
 
 def test_a_cheat_that_got_away_is_told_without_excuse():
     """No conviction, no story."""
-    assert report.conviction_told(3, None)[-1] == "It was not found out."
+    assert report.conviction_told(3, None, 0)[-1] == "It was not found out."
 
 
 def test_a_cheat_found_through_its_checks_is_told_as_such(good):
     """A rig can also be found out by the checks it was given."""
     found = replace(good.books.conviction, wrong=0, false_checks=2)
 
-    assert "it called 2 right rows of others wrong" in report.conviction_told(4, found)[1]
+    assert "it called 2 right rows of others wrong" in report.conviction_told(4, found, 20)[1]
 
 
 def test_a_banned_rig_stays_in_the_live_picture():
