@@ -9,7 +9,7 @@ import trio
 
 from stratum.addresses import parse_address
 from stratum.connection import MAX_BUFFERED, Connection
-from stratum.errors import Code, ConnectionClosed, ProtocolViolation, words_of
+from stratum.errors import ConnectionClosed, ProtocolViolation
 from stratum.messages import FromPool, FromRig
 from stratum.session import MAX_FRAME, PoolSession, State
 
@@ -117,9 +117,7 @@ class PoolConnection(Connection):
         await self._answered.wait()  # an answer that is ours to give is not the rig's delay
         if self.session.state in (State.AUTHORIZED, State.CLOSED):
             return
-        reason = "authorise_timeout"
-        frame = self.session.close(Code.UNAUTHORIZED, reason, words_of(reason))
-        await self._last_words(frame, ConnectionClosed(reason))
+        self.dismiss("authorise_timeout")
 
 
 async def open_listeners(

@@ -404,6 +404,31 @@ async def test_a_rig_hears_the_pools_last_words(autojump_clock: Any) -> None:
             await rig.call(wire.Configure, protocol=1, agent="x")
 
 
+async def test_who_is_dismissed_hears_why_after_all_that_was_queued(autojump_clock: Any) -> None:
+    """And the pool's own ``receive`` ends with the same reason."""
+    ends: list[str] = []
+
+    async def application(pool: PoolConnection) -> None:
+        try:
+            while True:
+                for message in await pool.receive():
+                    pool.accept(message, ANSWERS.get(type(message), True))
+        except ConnectionClosed as error:
+            ends.append(error.reason)
+
+    async with both(application) as (rig, pool):
+        await shake_hands(rig)
+        await trio.testing.wait_all_tasks_blocked()
+        pool.queue(wire.ShowMessage(0, "before"))
+        pool.dismiss("replaced")
+        pool.queue(wire.ShowMessage(0, "after"))
+        assert await rig.receive() == [wire.ShowMessage(0, "before")]
+        with pytest.raises(ConnectionClosed, match="replaced: The same"):
+            await rig.receive()
+        await trio.sleep(5)
+    assert ends == ["replaced"]
+
+
 async def test_a_pool_that_breaks_the_protocol_is_told_so(autojump_clock: Any) -> None:
     stream, other = trio.testing.memory_stream_pair()
     async with RigConnection(stream) as rig:

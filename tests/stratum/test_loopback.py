@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import trio
 import trustme
-from pairs import ANSWERS, frame, values
+from pairs import ANSWERS, REQUESTS, frame, values
 
 from stratum import messages as wire
 from stratum.client import connect
@@ -98,6 +98,35 @@ async def test_a_connection_that_breaks_is_closed_not_failed() -> None:
 
     assert isinstance(end, ConnectionClosed)
     assert end.reason in ("reset", "eof")
+
+
+async def test_a_socket_that_is_not_read_is_dropped_once_too_much_waits() -> None:
+    """What the kernel takes does not count; what we hold does."""
+    report, ends = trio.open_memory_channel[str](1)
+
+    async def serve(stream: Any) -> None:
+        async with PoolConnection(stream, max_buffered=4 << 20) as connection:
+            try:
+                while True:
+                    for message in await connection.receive():
+                        connection.accept(message, ANSWERS.get(type(message), True))
+                        if isinstance(message, wire.Authorize):
+                            while not connection.closed:
+                                connection.queue(wire.Model(0, "m", bytes(1 << 20)))
+                                await trio.lowlevel.checkpoint()
+            except ConnectionClosed as error:
+                report.send_nowait(error.reason)
+
+    async with trio.open_nursery() as nursery:
+        listeners = await open_listeners("127.0.0.1", 0)
+        nursery.start_soon(trio.serve_listeners, serve, listeners)
+        port = listeners[0].socket.getsockname()[1]
+        async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+            for number, kind in enumerate(ANSWERS, 1):
+                await stream.send_all(encode(kind(id=number, **REQUESTS[kind])))
+            with trio.fail_after(30):
+                assert await ends.receive() == "too_slow"
+        nursery.cancel_scope.cancel()
 
 
 class TestTLS:

@@ -99,7 +99,7 @@ def _cut(data: bytes, sizes: list[int]) -> list[bytes]:
     return [*pieces, data]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(_states, _streams, _cuts)
 def test_a_pool_survives_anything_and_chunking_changes_nothing(
     state: State, data: bytes, sizes: list[int]
@@ -109,7 +109,7 @@ def test_a_pool_survives_anything_and_chunking_changes_nothing(
     assert _events(joined(state)[1], _cut(data, sizes)) == whole
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(_states, _streams, _cuts)
 def test_a_rig_survives_anything_and_chunking_changes_nothing(
     state: State, data: bytes, sizes: list[int]
