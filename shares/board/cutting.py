@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 
@@ -96,15 +97,29 @@ class _Share:
             most = min(most, int(np.searchsorted(tokens, room, side="right")))
         return max(most, 0 if self.rows else 1)
 
+    def takes(self, work: int, tokens: int, row_bytes: int, limit: int) -> bool:
+        """Whether one more row fits, the share's work staying within ``limit``."""
+        policy = self.policy
+        return not self.rows or (
+            self.work + work <= limit
+            and self.rows < policy.max_share_rows
+            and self.input_bytes + _TOKEN_BYTES * tokens <= policy.max_share_input_bytes
+            and self.result_bytes + row_bytes <= policy.max_share_result_bytes
+        )
+
     def add(self, block: Block, rows: Rows, row_bytes: int, kind: int) -> int:
         """Take rows into the share; returns their work."""
         work = int(block.works[rows].sum())
         self.picks.append((block, rows, kind))
-        self.work += work
-        self.rows += rows.size
-        self.input_bytes += _TOKEN_BYTES * int(block.lengths[rows].sum())
-        self.result_bytes += row_bytes * rows.size
+        self.count(rows.size, work, int(block.lengths[rows].sum()), row_bytes)
         return work
+
+    def count(self, rows: int, work: int, tokens: int, row_bytes: int) -> None:
+        """Add so many rows to the sums."""
+        self.work += work
+        self.rows += rows
+        self.input_bytes += _TOKEN_BYTES * tokens
+        self.result_bytes += row_bytes * rows
 
 
 def _cut(state: State, rig: Rig, *, direct: bool) -> bool:
@@ -234,21 +249,24 @@ def _others_have_room(state: State, rig: Rig, model: str) -> bool:
 def _pick_checks(state: State, rig: Rig, share: _Share, kind: tuple[str, str]) -> None:
     """Rows of other accounts' shares, up to half of the share."""
     half = max(1, share.size // 2)
-    for check in list(checks.due(state, rig, kind)):
+    picked: dict[tuple[int, int], list[int]] = {}  # {(job, block): rows}
+    # A row's work is 1 at least. Copied, for whatever is taken leaves the queue.
+    for check in list(islice(checks.due(state, rig, kind), half)):
         number, no, row = check.key
         job = state.jobs[number]
         block = job.opened[no]
-        one = np.array([row])
-        if share.work + int(block.works[row]) > half and share.rows:
-            break
-        if not share.fits(block, one, job.row_bytes, share.size):
+        work, tokens = int(block.works[row]), int(block.lengths[row])
+        if not share.takes(work, tokens, job.row_bytes, half):
             break
         task = checks.take(state, check)
         if task is None:
             checks.refer_check(state, check)
         else:
-            share.add(block, one, job.row_bytes, _CHECK)
+            share.count(1, work, tokens, job.row_bytes)
             share.tasks.append((check, task))
+            picked.setdefault((number, no), []).append(row)
+    for (number, no), rows in picked.items():
+        share.picks.append((state.jobs[number].opened[no], np.array(sorted(rows)), _CHECK))
 
 
 # ── the share ─────────────────────────────────────────────────────────────────
