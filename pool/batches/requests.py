@@ -90,6 +90,8 @@ def read_request(body: dict[str, Any], endpoint: str, model: ServedModel) -> Req
     truncate = body.get("truncate", False)
     if not isinstance(truncate, bool):
         return _invalid("truncate", "must be true or false")
+    if not isinstance(body.get("user", ""), str):
+        return _invalid("user", "must be a string")
     base64 = False
     if endpoint == "/v1/embeddings":
         encoding = body.get("encoding_format") or "float"

@@ -24,13 +24,13 @@ from pool.batches.naming import file_object, job_place, lines_object
 from pool.batches.output import OutputJob, write_output
 from pool.batches.ports import Clock, Core, ModelRegistry
 from pool.batches.requests import OPERATIONS, ServedModel
-from pool.batches.workers import Workers, open_workers
+from pool.batches.workers import OpenWorkers, Workers, open_workers
 from pool.config import Config
 from pool.crashpoints import crash_point
 from pool.store import Store
 from pool.store.escrow import InsufficientQuotaError
 from pool.store.files import any_expired, take_expired_files
-from pool.store.jobs import JobRow, find_job, jobs_past, move_job, unfinished_jobs
+from pool.store.jobs import OVER, JobRow, find_job, jobs_past, move_job, unfinished_jobs
 
 _log = structlog.get_logger("pool.batches")
 
@@ -42,8 +42,16 @@ class BatchRunner:
     """Takes batches from submission to their output files. ``run`` must be going."""
 
     def __init__(
-        self, store: Store, core: Core, models: ModelRegistry, config: Config, clock: Clock
+        self,
+        store: Store,
+        core: Core,
+        models: ModelRegistry,
+        config: Config,
+        clock: Clock,
+        *,
+        workers: OpenWorkers = open_workers,
     ) -> None:
+        """``workers`` opens what runs intake and output; a simulation runs them itself."""
         self._store = store
         self._core = core
         self._models = models
@@ -58,6 +66,7 @@ class BatchRunner:
         ](math.inf)
         self._locks: dict[int, tuple[trio.Lock, int]] = {}  # {job: (its lock, steps waiting)}
         self._expiring: set[int] = set()  # jobs that the core was told to end
+        self._open_workers = workers
         self._workers: Workers | None = None
         self._ready = trio.Event()
         self._direct = DirectRequests(store, core, models, config, clock, self.scratch)
@@ -99,12 +108,16 @@ class BatchRunner:
 
     async def run(self) -> None:
         """Take up what a restart interrupted, then serve until cancelled."""
-        async with open_workers(self._config.batches.workers) as workers, trio.open_nursery() as n:
+        async with (
+            self._open_workers(self._config.batches.workers) as workers,
+            trio.open_nursery() as n,
+        ):
             self._workers = workers
-            self._ready.set()
-            n.start_soon(self._watch)
-            for row in await trio.to_thread.run_sync(self._unfinished):
+            interrupted = await trio.to_thread.run_sync(self._unfinished)
+            self._ready.set()  # direct requests from here on are nothing to be taken up
+            for row in interrupted:
                 self._resume(row)
+            n.start_soon(self._watch)
             async for step, job in self._to_do:
                 n.start_soon(self._one_at_a_time, step, job)
 
@@ -236,11 +249,13 @@ class BatchRunner:
             )
 
     async def _finish(self, job: int) -> None:
-        await trio.to_thread.run_sync(self._mark_finalizing, job)
         row = await self._find(job)
+        if row.state in OVER:
+            return
         if row.direct:  # nobody waits for the answer any more
             await trio.to_thread.run_sync(self._give_up, job)
             return
+        await trio.to_thread.run_sync(self._mark_finalizing, job)
         folder = await self._work_folder(job)
         try:
             for pause in (*_OUTPUT_PAUSES, None):

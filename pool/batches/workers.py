@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import TypeVar
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Protocol, TypeVar
 
 import trio
 import trio_parallel
@@ -16,7 +16,17 @@ _IDLE_SECONDS = 600.0
 _GRACE_SECONDS = 5.0
 
 
-class Workers:
+class Workers(Protocol):
+    """Runs functions elsewhere, out of the loop's way."""
+
+    async def run(self, function: Callable[[_A], _T], argument: _A, *, direct: bool = False) -> _T:
+        """``function(argument)``; ``direct``: somebody waits for it."""
+
+
+OpenWorkers = Callable[[int], AbstractAsyncContextManager[Workers]]
+
+
+class WorkerProcesses:
     """Runs functions in processes; batches and direct requests never wait for each other."""
 
     def __init__(self, context: trio_parallel.WorkerContext, batches: int) -> None:
@@ -45,4 +55,4 @@ async def open_workers(batches: int) -> AsyncIterator[Workers]:
     async with trio_parallel.open_worker_context(
         idle_timeout=_IDLE_SECONDS, grace_period=_GRACE_SECONDS
     ) as context:
-        yield Workers(context, batches)
+        yield WorkerProcesses(context, batches)

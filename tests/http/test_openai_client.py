@@ -12,7 +12,7 @@ import numpy as np
 import openai
 import pytest
 import trio
-from conftest import UNLUCKY, Served, embed_line, embedding, jsonl
+from customer_side import UNLUCKY, Served, embed_line, embedding, jsonl
 
 T = TypeVar("T")
 

@@ -1,0 +1,302 @@
+"""The life of a batch across stops at any moment, expiry, and workers that fail."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import httpx
+import pytest
+import trio
+from customer_side import (
+    CONFIG,
+    Served,
+    digest_line,
+    embed_line,
+    jsonl,
+    open_customer_side,
+)
+
+from pool.batches import delivery, runner
+from pool.http import files
+from pool.store.files import find_file
+from pool.store.jobs import find_job, move_job, unfinished_jobs
+from pool.store.ledger import balance, check_ledger
+
+LINES = [embed_line(i, f"w{4 + i % 30}") for i in range(300)] + [
+    embed_line(300, "w4", user=1)
+]  # the last is refused
+
+
+class SimulatedCrash(BaseException):
+    """Ends everything at once, as kill -9 does; what was committed stays."""
+
+
+def client_of(side: Served, key: str = "") -> httpx.AsyncClient:
+    headers = {"authorization": f"Bearer {key or side.key}"}
+    return httpx.AsyncClient(base_url=side.url, headers=headers, timeout=30)
+
+
+async def upload(client: httpx.AsyncClient, data: bytes) -> str:
+    answer = await client.post("/v1/files", files={"file": data}, data={"purpose": "batch"})
+    assert answer.status_code == 200, answer.text
+    return answer.json()["id"]
+
+
+async def make_batch(
+    client: httpx.AsyncClient, data: bytes, endpoint: str = "/v1/embeddings", window: str = "24h"
+) -> str:
+    body = {"input_file_id": await upload(client, data), "endpoint": endpoint}
+    answer = await client.post("/v1/batches", json=body | {"completion_window": window})
+    assert answer.status_code == 200, answer.text
+    return answer.json()["id"]
+
+
+async def until_over(client: httpx.AsyncClient, batch: str) -> dict:
+    with trio.fail_after(60):
+        while True:
+            found = (await client.get(f"/v1/batches/{batch}")).json()
+            if found["status"] in ("completed", "failed", "expired", "cancelled"):
+                return found
+            await trio.sleep(0.01)
+
+
+async def content(client: httpx.AsyncClient, file: str) -> bytes:
+    answer = await client.get(f"/v1/files/{file}/content")
+    assert answer.status_code == 200
+    return answer.content
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        "intake.packed",
+        "intake.before_commit",
+        "intake.committed",
+        "output.written",
+        "output.stored",
+        "output.before_commit",
+        "output.committed",
+    ],
+)
+async def test_a_batch_survives_a_stop_around_every_durable_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    """After the next start it completes with the same bytes, paid for once."""
+    armed = True
+
+    def crash(name: str) -> None:
+        if armed and name == point:
+            raise SimulatedCrash
+
+    for module in (runner, delivery):
+        monkeypatch.setattr(module, "crash_point", crash)
+    batch = ""
+    with pytest.RaisesGroup(SimulatedCrash, flatten_subgroups=True, allow_unwrapped=True):
+        async with open_customer_side(tmp_path / "pool") as side, client_of(side) as client:
+            batch = await make_batch(client, jsonl(LINES))
+            await trio.sleep_forever()
+    armed = False
+    async with open_customer_side(tmp_path / "pool") as side, client_of(side) as client:
+        over = await until_over(client, batch)
+        again = await until_over(client, await make_batch(client, jsonl(LINES)))
+        outputs = [await content(client, b["output_file_id"]) for b in (over, again)]
+        errors = [await content(client, b["error_file_id"]) for b in (over, again)]
+        with side.store.database.read() as connection:
+            check_ledger(connection)
+            left = balance(connection, "customer:rich")
+
+    assert over["status"] == "completed"
+    assert over["request_counts"] == {"total": 301, "completed": 300, "failed": 1}
+    assert outputs[0] == outputs[1]
+    assert errors[0] == errors[1]
+    assert left == 1_000_000 - 2 * over["inferpool"]["price"]
+
+
+async def test_an_upload_cut_off_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was not acknowledged is not there, and its scratch file is gone."""
+
+    def crash(name: str) -> None:
+        if name == "upload.before_commit":
+            raise SimulatedCrash
+
+    monkeypatch.setattr(files, "crash_point", crash)
+    async with open_customer_side(tmp_path / "pool") as side, client_of(side) as client:
+        answer = await client.post("/v1/files", files={"file": b"x"}, data={"purpose": "batch"})
+        listed = (await client.get("/v1/files")).json()
+
+    assert answer.status_code == 500
+    assert listed["data"] == []
+    assert list((tmp_path / "pool" / "work" / "uploads").iterdir()) == []
+
+
+async def test_a_batch_whose_time_is_over_expires_with_what_is_done(tmp_path: Path) -> None:
+    """The rest goes to the error file."""
+    async with (
+        open_customer_side(tmp_path / "pool", go=False) as side,
+        client_of(side) as client,
+    ):
+        batch = await make_batch(client, jsonl(LINES), window="1m")
+        await side.core.opened.wait()
+        (job,) = side.core.jobs
+        await side.core.half(job)
+        with side.store.database.write() as connection:
+            past = side.clock.now() - 1
+            assert move_job(connection, job, ("in_progress",), "in_progress", expires_at=past)
+        over = await until_over(client, batch)
+        errors = (await content(client, over["error_file_id"])).decode()
+
+    assert over["status"] == "expired"
+    assert over["expired_at"] is not None
+    assert over["request_counts"] == {"total": 301, "completed": 75, "failed": 226}
+    assert errors.count('"batch_expired"') == 225
+
+
+async def test_a_batch_cancelled_while_it_is_read_is_over_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing was reserved and no file comes of it."""
+    reading = trio.Event()
+
+    class Stuck:
+        async def run(self, function, argument, *, direct: bool = False):
+            reading.set()
+            await trio.sleep_forever()
+
+    async with open_customer_side(tmp_path / "pool") as side, client_of(side) as client:
+        monkeypatch.setattr(side.runner, "_workers", Stuck())
+        batch = await make_batch(client, jsonl(LINES))
+        await reading.wait()
+        answer = (await client.post(f"/v1/batches/{batch}/cancel")).json()
+        over = await until_over(client, batch)
+
+    assert answer["status"] in ("cancelling", "cancelled")
+    assert over["status"] == "cancelled"
+    assert over["inferpool"]["price"] == 0
+    assert (over["output_file_id"], over["error_file_id"]) == (None, None)
+
+
+async def test_an_intake_that_breaks_fails_its_batch_alone(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next batch is served as ever."""
+    good = served.runner._workers
+
+    class Broken:
+        async def run(self, function, argument, *, direct: bool = False):
+            monkeypatch.setattr(served.runner, "_workers", good)
+            raise OSError("the worker is gone")
+
+    async with client_of(served) as client:
+        monkeypatch.setattr(served.runner, "_workers", Broken())
+        first = await until_over(client, await make_batch(client, jsonl(LINES)))
+        second = await until_over(client, await make_batch(client, jsonl(LINES)))
+
+    assert first["status"] == "failed"
+    assert first["errors"]["data"][0]["code"] == "intake_failed"
+    assert second["status"] == "completed"
+
+
+async def test_an_output_that_breaks_is_tried_again(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk that is emptied soon costs nobody a batch."""
+    monkeypatch.setattr(runner, "_OUTPUT_PAUSES", (0.0,))
+    failed = []
+
+    def write_once(task):
+        if not failed:
+            failed.append(task)
+            raise OSError(28, "No space left on device")
+        return original(task)
+
+    original = runner.write_output
+    monkeypatch.setattr(runner, "write_output", write_once)
+    async with client_of(served) as client:
+        over = await until_over(client, await make_batch(client, jsonl(LINES)))
+
+    assert failed
+    assert over["status"] == "completed"
+
+
+async def test_a_direct_request_that_nobody_serves_times_out_and_ends(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The customer hears 504 and no retry; the job is cancelled behind it."""
+    served.core.go = trio.Event()
+    quick = CONFIG.http.__class__(direct_timeout_seconds=0.05)
+    monkeypatch.setattr(
+        served.runner._direct, "_config", CONFIG.__class__(http=quick, batches=CONFIG.batches)
+    )
+    async with client_of(served) as client:
+        answer = await client.post("/v1/embeddings", json={"model": "tiny", "input": "w4"})
+        with trio.fail_after(30):
+            while True:
+                with served.store.database.read() as connection:
+                    if not unfinished_jobs(connection):
+                        row = find_job(connection, 1)
+                        break
+                await trio.sleep(0.01)
+
+    assert answer.status_code == 504
+    assert answer.json()["error"]["code"] == "request_timeout"
+    assert answer.headers["x-should-retry"] == "false"
+    assert (row.state, row.closed) == ("cancelled", "cancelled")
+
+
+async def test_a_direct_request_cut_off_by_a_stop_is_cancelled_at_the_next_start(
+    tmp_path: Path,
+) -> None:
+    """Nobody waits for its answer any more, so nobody pays for it."""
+    async with open_customer_side(tmp_path / "pool", go=False) as side:
+        async with trio.open_nursery() as nursery, client_of(side) as client:
+            nursery.start_soon(
+                lambda: client.post("/v1/embeddings", json={"model": "tiny", "input": "w4"})
+            )
+            await side.core.opened.wait()
+            nursery.cancel_scope.cancel()
+        with side.store.database.write() as connection:
+            # As kill -9 leaves it: no end was written.
+            assert find_job(connection, 1).state == "in_progress"
+    async with open_customer_side(tmp_path / "pool", go=False) as side:
+        with trio.fail_after(30):
+            state = "in_progress"
+            while state == "in_progress":
+                await trio.sleep(0.01)
+                with side.store.database.read() as connection:
+                    state = find_job(connection, 1).state
+
+    assert state == "cancelled"
+
+
+async def test_digests_go_the_same_way(served: Served) -> None:
+    """The model without weights takes token ids and gives 32 bytes in hexadecimal."""
+    async with client_of(served) as client:
+        lines = [digest_line(0, [1, 2, 3]), digest_line(1, [[1], [4_000_000_000]])]
+        lines.append(digest_line(2, "text"))
+        batch = await make_batch(client, jsonl(lines), "/v1/digests")
+        over = await until_over(client, batch)
+        output = await content(client, over["output_file_id"])
+        errors = await content(client, over["error_file_id"])
+        direct = await client.post("/v1/digests", json={"model": "blake2b", "input": [1, 2, 3]})
+
+    assert over["request_counts"] == {"total": 3, "completed": 2, "failed": 1}
+    assert direct.json()["data"][0]["digest"].encode() in output
+    assert b"must be a list of token ids" in errors or b"must be token ids" in errors
+    assert direct.json()["data"][0]["object"] == "digest"
+
+
+async def test_expired_files_vanish(served: Served) -> None:
+    """Their objects too, some moments later."""
+    async with client_of(served) as client:
+        name = await upload(client, b"x")
+        with served.store.database.write() as connection:
+            file = find_file(connection, "rich", name, 0.0)
+            assert file is not None
+            connection.exec_driver_sql("UPDATE file SET expires = 1")
+        gone = await client.get(f"/v1/files/{name}")
+        served.runner._remove_expired(served.clock.now())
+
+    assert not served.store.objects.exists(file.object)
+    assert gone.status_code == 404
