@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import distinct, func, select
@@ -11,6 +12,10 @@ from pool.store import schema
 from pool.store.escrow import Statement, statements
 from pool.store.ledger import LedgerError, check_ledger
 from pool.store.moneytable import MoneyTable, money_table
+
+# Outcomes of a check, by what they say of the checked share's row.
+_RIGHT = ("matched", "accuser_wrong")
+_WRONG = ("guilty", "both_wrong")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,30 +98,32 @@ def _record(connection: sa.Connection, miner: Statement) -> Record:
             .group_by(lease.c.verdict)
         )
     }
-    checks = {
-        row.outcome: int(row.rows)
-        for row in connection.execute(
-            select(check.c.outcome, func.count().label("rows"))
-            .select_from(check.join(lease, lease.c.id == check.c.lease))
-            .where(lease.c.account == account, check.c.outcome.is_not(None))
-            .group_by(check.c.outcome)
-        )
-    }
+    # A row may be drawn twice, for another rig and for the referee: it counts once.
+    one_row = (check.c.lease, check.c.job, check.c.block, check.c.row)
+    checked = (
+        select(*one_row)
+        .distinct()
+        .join(lease, lease.c.id == check.c.lease)
+        .where(lease.c.account == account)
+    )
     offences = connection.scalar(
         select(func.coalesce(func.sum(trust.c.offences), 0)).where(trust.c.account == account)
     )
-    wrong = checks.get("guilty", 0) + checks.get("both_wrong", 0)
     return Record(
         shares=sum(verdicts.values()),
         cleared=verdicts.get("cleared", 0),
         rejected=verdicts.get("rejected", 0),
         void=verdicts.get("void", 0),
-        rows_checked=checks.get("matched", 0) + checks.get("accuser_wrong", 0) + wrong,
-        rows_wrong=wrong,
+        rows_checked=_count(connection, checked.where(check.c.outcome.in_(_RIGHT + _WRONG))),
+        rows_wrong=_count(connection, checked.where(check.c.outcome.in_(_WRONG))),
         offences=int(offences or 0),
         keeps=miner.pending + miner.held + miner.available,
         forfeited=_forfeited(connection, account),
     )
+
+
+def _count(connection: sa.Connection, rows: sa.Select[Any]) -> int:
+    return connection.scalar(select(func.count()).select_from(rows.subquery())) or 0
 
 
 def _conviction(connection: sa.Connection, account: str) -> Conviction | None:
@@ -129,10 +136,15 @@ def _conviction(connection: sa.Connection, account: str) -> Conviction | None:
     ).first()
     if share is None:
         return None
-    found = connection.execute(
-        select(check.c.checker, func.count().label("rows"))
-        .where(check.c.lease == share.id, check.c.outcome.in_(("guilty", "both_wrong")))
-        .group_by(check.c.checker)
+    wrong = (
+        select(check.c.job, check.c.block, check.c.row)
+        .distinct()
+        .where(check.c.lease == share.id, check.c.outcome.in_(_WRONG))
+    )
+    found_by = connection.scalars(
+        select(check.c.checker)
+        .distinct()
+        .where(check.c.lease == share.id, check.c.outcome.in_(_WRONG))
         .order_by(check.c.checker)
     ).all()
     false_checks = connection.scalar(
@@ -154,8 +166,8 @@ def _conviction(connection: sa.Connection, account: str) -> Conviction | None:
         share=share.id,
         reason=share.reason or "",
         rows=share.rows,
-        wrong=sum(int(row.rows) for row in found),
-        found_by=tuple(row.checker or "" for row in found),
+        wrong=_count(connection, wrong),
+        found_by=tuple(checker or "" for checker in found_by),
         false_checks=int(false_checks or 0),
         shares_delivered=int(delivered or 0),
         seconds=share.judged - (first or share.judged),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pool.demo.claims import CHEAT, MINERS, Claim, Outcome
-from pool.demo.evidence import Conviction
+from pool.demo.evidence import Conviction, Record
 from pool.demo.search import QUERIES
 from pool.store.moneytable import Earned, MoneyTable
 
@@ -36,7 +36,8 @@ def tell(console: Console, outcome: Outcome, claims: Sequence[Claim], output: Pa
     _heading(console, "The money")
     console.print(money_table(outcome.books.money))
     _heading(console, "Who earned what, for which work")
-    console.print(earnings_table(outcome))
+    console.print(shares_table(outcome.books.records))
+    console.print(earnings_table(outcome.books.money.accounts, outcome.books.records))
     _heading(console, "A search over the result")
     _tell_search(console, outcome)
     _heading(console, "What was promised")
@@ -92,43 +93,50 @@ def money_table(money: MoneyTable) -> Table:
     return table
 
 
-def earnings_table(outcome: Outcome) -> Table:
-    """One line for each rig's account."""
+def shares_table(records: Mapping[str, Record]) -> Table:
+    """What each account delivered, and what the checks said of it."""
+    return _figures(
+        ("account", "shares", "cleared", "rejected", "void", "rows checked", "rows wrong"),
+        {
+            miner: (
+                record.shares,
+                record.cleared,
+                record.rejected,
+                record.void,
+                record.rows_checked,
+                record.rows_wrong,
+            )
+            for miner, record in records.items()
+        },
+    )
+
+
+def earnings_table(accounts: Mapping[str, Earned], records: Mapping[str, Record]) -> Table:
+    """What each account earned for which work, lost, and keeps."""
+    return _figures(
+        ("account", "work: rows", "pay", "work: checks", "pay", "forfeited", "keeps"),
+        {
+            miner: (
+                earned.work,
+                earned.pay,
+                earned.check_work,
+                earned.check_pay,
+                record.forfeited,
+                record.keeps,
+            )
+            for miner, record in records.items()
+            for earned in [accounts.get(miner, Earned())]
+        },
+    )
+
+
+def _figures(headings: Sequence[str], lines: Mapping[str, Sequence[int]]) -> Table:
     table = Table(box=SIMPLE_HEAD)
-    table.add_column("account")
-    for heading in (
-        "shares",
-        "cleared",
-        "rejected",
-        "rows\nchecked",
-        "\nwrong",
-        "work of\nrows",
-        "\npay",
-        "work of\nchecks",
-        "\npay",
-        "forfeited",
-        "keeps",
-    ):
-        table.add_column(heading, justify="right")
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading == headings[0] else "right")
     for miner in MINERS:
-        record = outcome.books.records[miner]
-        earned = outcome.books.money.accounts.get(miner, Earned())
-        figures = (
-            record.shares,
-            record.cleared,
-            record.rejected,
-            record.rows_checked,
-            record.rows_wrong,
-            earned.work,
-            earned.pay,
-            earned.check_work,
-            earned.check_pay,
-            record.forfeited,
-            record.keeps,
-        )
-        table.add_row(
-            miner, *(f"{figure:,}" for figure in figures), style="red" if miner == CHEAT else ""
-        )
+        style = "red" if miner == CHEAT else ""
+        table.add_row(miner, *(f"{figure:,}" for figure in lines[miner]), style=style)
     return table
 
 

@@ -95,7 +95,7 @@ def share(write):
 def check(write):
     numbers = iter(range(1, 100))
 
-    def add(lease, outcome, checker):
+    def add(lease, outcome, checker, row=0):
         write(
             schema.check,
             id=next(numbers),
@@ -104,7 +104,7 @@ def check(write):
             part=0,
             job=1,
             block=0,
-            row=0,
+            row=row,
             at=12.0,
             outcome=outcome,
             checker=checker,
@@ -140,11 +140,12 @@ def test_the_first_rejected_share_tells_how_its_rig_was_found_out(books, share, 
     share(1, "mallory", "cleared", issued=10.0)
     share(2, "mallory", "rejected", issued=20.0, reason="wrong_rows")
     share(3, "mallory", "rejected", issued=30.0, reason="offence")
-    check(2, "guilty", "referee")
-    check(2, "guilty", "ada.rig1")
-    check(2, "both_wrong", "ada.rig1")
-    check(2, "matched", "ada.rig1")
-    check(3, "guilty", "referee")
+    check(2, "guilty", "referee", row=1)
+    check(2, "guilty", "ada.rig1", row=1)
+    check(2, "both_wrong", "ada.rig1", row=2)
+    check(2, "matched", "ada.rig1", row=3)
+    check(2, "void", "", row=4)
+    check(3, "guilty", "referee", row=9)
     write(
         schema.credit,
         lease=2,
@@ -166,12 +167,12 @@ def test_the_first_rejected_share_tells_how_its_rig_was_found_out(books, share, 
     found = books()
 
     assert (found.conviction.share, found.conviction.reason) == (2, "wrong_rows")
-    assert (found.conviction.rows, found.conviction.wrong) == (10, 3)
+    assert (found.conviction.rows, found.conviction.wrong) == (10, 2)
     assert found.conviction.found_by == ("ada.rig1", "referee")
     assert found.conviction.shares_delivered == 2
     assert found.conviction.seconds == 15.0
     assert found.records["mallory"].forfeited == 80
-    assert (found.records["mallory"].rows_checked, found.records["mallory"].rows_wrong) == (5, 4)
+    assert (found.records["mallory"].rows_checked, found.records["mallory"].rows_wrong) == (4, 3)
 
 
 def test_wrong_checks_count_against_who_made_them(books, share, check):
@@ -179,7 +180,7 @@ def test_wrong_checks_count_against_who_made_them(books, share, check):
     share(1, "ada", "cleared")
     share(2, "mallory", "rejected")
     check(1, "accuser_wrong", "mallory.rig1")
-    check(1, "matched", "grace.rig1")
+    check(1, "matched", "grace.rig1", row=1)
     found = books()
 
     assert found.conviction.false_checks == 1
