@@ -57,10 +57,16 @@ def may_check(state: State, rig: Rig, job: Job, account: str) -> bool:
 
 def offer(state: State, check: Check) -> None:
     """Let a rig compute it, if one is there that may and its pay is; else the referee."""
-    job = state.jobs[check.key[0]]
+    number, no, row = check.key
+    job = state.jobs[number]
     account = check.target.account
-    there = any(may_check(state, rig, job, account) for rig in state.online(job.model))
-    if there and source(state, job, price(state, check.key)):
+    if (number, account) not in state.checkers:
+        state.checkers[number, account] = any(
+            may_check(state, rig, job, account) for rig in state.online(job.model)
+        )
+    decided = row in job.opened[no].truth
+    there = state.checkers[number, account]
+    if there and not decided and source(state, job, price(state, check.key)):
         put(state, check)
         state.work_came = True
     else:

@@ -5,23 +5,40 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shares.blocks import Kind, Segment
 from shares.board import leases
-from shares.board.state import LEASED, Lease, Rig, State, owes
+from shares.board.rows import Rows
+from shares.board.state import LEASED, Block, Laggard, Lease, Rig, State, owes
+
+_TOKEN_BYTES = 4
 
 
 def hedge(state: State, rig: Rig) -> bool:
     """Lease the rows that are expected last a second time, if this rig finishes them sooner."""
     if not rig.standing.accepted_rows:
         return False
-    for finish, lease in sorted(_expected(state, rig), key=lambda item: (-item[0], item[1].lease)):
-        segments, works = _unhedged(state, rig, lease)
-        if not segments:
+    if state.tail is None:
+        state.tail = sorted(_laggards(state), key=lambda late: (-late.finish, late.lease.lease))
+    rate = rig.rate(state.policy)
+    soonest = state.at + rig.in_hand / rate + state.policy.hedge_margin_seconds
+    for late in state.tail:
+        if soonest >= late.finish:
+            return False  # and so are all the others
+        lease = late.lease
+        if late.work == 0 or lease.rig is rig or lease.model not in rig.staged:
             continue
-        mine = state.at + (rig.in_hand + int(works.sum())) / rig.rate(state.policy)
-        if mine + state.policy.hedge_margin_seconds >= finish:
+        if late.work is None:
+            late.work = sum(int(block.works[r].sum()) for block, r in _unhedged(state, lease))
+        if not late.work:
             continue
+        if soonest + min(late.work, rig.difficulty) / rate >= late.finish:
+            continue
+        segments, works = _take(state, rig, lease)
+        if not segments or soonest + int(works.sum()) / rate >= late.finish:
+            continue
+        late.work -= int(works.sum())
         leases.issue(
             state,
             rig,
@@ -36,68 +53,68 @@ def hedge(state: State, rig: Rig) -> bool:
     return False
 
 
-def _expected(state: State, rig: Rig) -> Iterator[tuple[float, Lease]]:
-    """When open leases of other rigs will be finished, by their rigs' speed."""
+def _laggards(state: State) -> Iterator[Laggard]:
+    """Open leases, and when they are expected to be finished."""
     policy = state.policy
-    for other in state.rigs.values():
-        if other is rig or not other.leases:
+    for rig in state.rigs.values():
+        if not rig.leases:
             continue
-        rate = other.rate(policy)
-        finish = max(other.busy_since, next(iter(other.leases.values())).issued)
-        for lease in other.leases.values():
+        rate = rig.rate(policy)
+        finish = max(rig.busy_since, next(iter(rig.leases.values())).issued)
+        for lease in rig.leases.values():
             finish += lease.left / rate
-            if lease.model not in rig.staged:
-                continue
             late = state.at - finish
-            if other.session is None:
-                yield lease.deadline + policy.lease_min_seconds, lease
+            if rig.session is None:
+                yield Laggard(lease.deadline + policy.lease_min_seconds, lease)
             else:  # what is late may be as late again
-                yield (finish if late < 0 else state.at + late), lease
+                yield Laggard(finish if late < 0 else state.at + late, lease)
 
 
-def _unhedged(
-    state: State, rig: Rig, lease: Lease
-) -> tuple[tuple[Segment, ...], np.ndarray[tuple[int], np.dtype[np.int64]]]:
-    """Its last rows that nobody else holds and nobody did, as much as fits one share."""
-    policy = state.policy
-    segments: list[Segment] = []
-    works = []
-    work = count = tokens = result = 0
-    for segment, start, stop, _ in reversed(list(lease.pieces(lease.next_row, lease.rows))):
+def _unhedged(state: State, lease: Lease) -> Iterator[tuple[Block, Rows]]:
+    """Rows that it still owes, nobody else holds and nobody did, in the share's order."""
+    for segment, start, stop, _ in lease.pieces(lease.next_row, lease.rows):
         block = state.block(segment.job, segment.block)
         if block is None or not owes(segment) or state.jobs[segment.job].cancelled:
             continue
-        row_bytes = state.jobs[segment.job].row_bytes
-        free = (block.state[start:stop] == LEASED) & (block.holders[start:stop] == 1)
-        high = stop
-        for row in range(stop - 1, start - 2, -1):
-            usable = row >= start and bool(free[row - start])
-            if usable:
-                work += int(block.works[row])
-                count += 1
-                tokens += int(block.lengths[row])
-                result += row_bytes
-            full = (
-                usable
-                and count > 1
-                and (
-                    work > rig.difficulty
-                    or count > policy.max_share_rows
-                    or tokens * 4 > policy.max_share_input_bytes
-                    or result > policy.max_share_result_bytes
-                )
-            )
-            if not usable or full:
-                if row + 1 < high:
-                    segments.append(Segment(segment.job, segment.block, row + 1, high, Kind.HEDGE))
-                    works.append(block.works[row + 1 : high])
-                high = row
-            if full:
+        alone = (block.state[start:stop] == LEASED) & (block.holders[start:stop] == 1)
+        yield block, np.flatnonzero(alone) + start
+
+
+def _take(state: State, rig: Rig, lease: Lease) -> tuple[tuple[Segment, ...], NDArray[np.int64]]:
+    """Its last such rows, as many as fit one share of this rig (the slow one is at the front)."""
+    policy = state.policy
+    segments: list[Segment] = []
+    works: list[NDArray[np.int64]] = []
+    work = count = tokens = result = 0
+    for block, rows in reversed(list(_unhedged(state, lease))):
+        backwards = rows[::-1]
+        row_bytes = max(1, state.jobs[block.job].row_bytes)
+        sums = np.cumsum(block.works[backwards]) + work
+        bytes_in = (np.cumsum(block.lengths[backwards], dtype=np.int64) + tokens) * _TOKEN_BYTES
+        fit = min(
+            int(np.searchsorted(sums, rig.difficulty, side="right")),
+            int(np.searchsorted(bytes_in, policy.max_share_input_bytes, side="right")),
+            policy.max_share_rows - count,
+            (policy.max_share_result_bytes - result) // row_bytes,
+        )
+        fit = max(fit, 0 if count else 1)
+        taken = rows[rows.size - min(fit, rows.size) :]
+        if not taken.size:
+            if rows.size:
                 break
-        else:
             continue
-        break
+        bounds = np.flatnonzero(np.diff(taken) != 1) + 1
+        for run in reversed(np.split(taken, bounds)):
+            segments.append(
+                Segment(block.job, block.no, int(run[0]), int(run[-1]) + 1, Kind.HEDGE)
+            )
+            works.append(block.works[run])
+        work += int(block.works[taken].sum())
+        tokens += int(block.lengths[taken].sum())
+        result += row_bytes * taken.size
+        count += taken.size
+        if taken.size < rows.size:
+            break
     segments.reverse()
     works.reverse()
-    together = np.concatenate(works) if works else np.zeros(0, np.int64)
-    return tuple(segments), together
+    return tuple(segments), np.concatenate(works) if works else np.zeros(0, np.int64)

@@ -45,6 +45,7 @@ class _Findings:
     price: int = 0  # the highest of its jobs
     matched: list[Check] = field(default_factory=list)
     accused: list[Check] = field(default_factory=list)
+    decided: list[Check] = field(default_factory=list)  # the referee has spoken on the row
     disputed: list[RowKey] = field(default_factory=list)  # differs from what is recorded
     finished: dict[tuple[int, int], Block] = field(default_factory=dict)  # others hold rows of it
 
@@ -120,6 +121,8 @@ def _accept(state: State, event: PartSubmitted, lease: Lease) -> None:
         state.note("mismatch", check=check.check, share=check.target.lease, by=lease.lease)
         checks.claim(checks.ask(state, check.key, urgent=True), lease)
         checks.refer_check(state, check)
+    for check in found.decided:
+        checks.refer_check(state, check)
     for key in found.disputed:
         _dispute(state, lease, key)
     state.changed[rig.key] = rig
@@ -193,8 +196,8 @@ def _look_at_rows(
         equal = (block.digests[there] == mine[done]).all(axis=1)
         _pay_hedge(state, lease, job, block, there[equal], found)
         found.disputed += [(job.job, block.no, row) for row in there[~equal].tolist()]
-    if block.truth:  # the referee has spoken on some of these rows
-        for row in [row for row in block.truth if start <= row < end]:
+    if block.truth:  # the referee may have spoken on some of these rows
+        for row in (np.flatnonzero(block.told[start:end]) + start).tolist():
             if block.truth[row] != mine[row - start].tobytes():
                 found.disputed.append((job.job, block.no, row))
 
@@ -248,6 +251,8 @@ def _look_at_check(
     if row in block.truth:
         if block.truth[row] != mine:
             found.disputed.append(key)
+        if check is not None:
+            found.decided.append(check)
         return
     if check is not None and not check.accuser:
         target = check.target

@@ -38,6 +38,7 @@ class Block:
     holders: NDArray[np.uint8] = field(init=False)  # open leases that owe the row: 0, 1 or 2
     winner: NDArray[np.int64] = field(init=False)  # lease whose result counts; 0: none
     digests: NDArray[np.uint8] = field(init=False)  # [rows, 16], of the result that counts
+    told: NDArray[np.bool_] = field(init=False)  # rows in truth
     open_rows: int = field(init=False)
     open_work: int = field(init=False)
     cleared_rows: int = 0
@@ -55,6 +56,7 @@ class Block:
         self.holders = np.zeros(rows, np.uint8)
         self.winner = np.zeros(rows, np.int64)
         self.digests = np.zeros((rows, DIGEST_BYTES), np.uint8)
+        self.told = np.zeros(rows, np.bool_)
         self.open_rows = rows
         self.open_work = int(self.works.sum())
 
@@ -290,6 +292,15 @@ class Recount:
 
 
 @dataclass(slots=True, eq=False)
+class Laggard:
+    """An open lease at the tail, as seen in this turn."""
+
+    finish: float  # when it is expected to be finished
+    lease: Lease
+    work: int | None = None  # of its rows that can be leased a second time, once looked at
+
+
+@dataclass(slots=True, eq=False)
 class State:
     """All of the board, and the turn it is in."""
 
@@ -328,6 +339,8 @@ class State:
     work_came: bool = False  # hungry rigs may find something
     short: dict[tuple[bool, str, str, str], None] = field(default_factory=dict)  # want blocks
     rates: dict[str, float] = field(default_factory=dict)  # {model: work a second of its rigs}
+    checkers: dict[tuple[int, str], bool] = field(default_factory=dict)  # who may check is there
+    tail: list[Laggard] | None = None  # leases that may be hedged, the last to finish first
 
     def emit(self, effect: Effect) -> None:
         """Add to the answer."""
@@ -342,6 +355,8 @@ class State:
         self.at = max(self.at, at)
         self.effects = []
         self.rates.clear()
+        self.checkers.clear()
+        self.tail = None
 
     def finish(self) -> list[Effect]:
         """Close the turn: what changed once or more is recorded once."""

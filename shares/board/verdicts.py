@@ -51,6 +51,7 @@ def answered(state: State, event: RefereeAnswered) -> None:
             continue
         del block.asked[row]
         work += int(block.works[row])
+        block.told[row] = True
         block.truth[row] = event.digests[DIGEST_BYTES * position : DIGEST_BYTES * (position + 1)]
         if row in block.cases:
             state.answerable[event.job, event.block, row] = None

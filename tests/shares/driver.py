@@ -604,13 +604,16 @@ class House:
                         rows[won.block, row] = part.digests[16 * place : 16 * place + 16]
         return rows
 
-    def assert_complete(self, job: int = 1) -> None:
-        """The job is completed: every row exactly once, true, and paid exactly its price."""
+    def assert_complete(self, job: int = 1, *, true: bool = True) -> None:
+        """The job is completed: every row exactly once, true, and paid exactly its price.
+
+        ``true=False``: a false row may have slipped through (sampling bounds what it is worth).
+        """
         stored = self.jobs[job]
         assert stored.closed == "completed", stored.closed
         rows = self.final_rows(job)
         assert len(rows) == stored.opened.rows
-        for (block, row), digest in rows.items():
+        for (block, row), digest in rows.items() if true else ():
             assert digest == true_digest(job, block, row), "a false row was cleared"
         paid = sum(
             credit.amount
