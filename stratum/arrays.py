@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from stratum.errors import ArrayError
 from stratum.messages import Array, Outcome, Rows
 
+MAX_PART_BYTES = 1 << 20
+"""Bytes of values that a part may have when it has more than one row."""
 _UINT32 = "<u4"
 
 
@@ -99,13 +101,19 @@ def unpack_outcome(
 ) -> tuple[NDArray[Any], tuple[int, ...]]:
     """``values`` [rows, width] (read-only) and the failed rows, structurally valid.
 
-    Raises ``ArrayError``: as ``unpack``; ``wrong_shape`` for no rows at all; ``not_finite``;
-    ``bad_failed_rows`` when they are not ascending positions in the part, or not zero.
+    Raises ``ArrayError``: as ``unpack``; ``wrong_shape`` for no rows at all; ``part_too_large``
+    for several rows of more than ``MAX_PART_BYTES``; ``not_finite``; ``bad_failed_rows`` when they
+    are not ascending positions in the part, or not zero.
     """
     values = unpack(outcome.values, dtype, shape=(None, width))
     rows = len(values)
     if rows == 0:
         raise ArrayError("wrong_shape", "a part has at least one row")
+    if rows > 1 and values.nbytes > MAX_PART_BYTES:
+        raise ArrayError(
+            "part_too_large",
+            f"{values.nbytes} bytes in {rows} rows: at most {MAX_PART_BYTES}, or one row",
+        )
     before = -1
     for row in outcome.failed:
         if not before < row < rows:

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from stratum import messages as wire
+from stratum.errors import REASONS
 from stratum.frames import encode
 from stratum.manifest import BLAKE2B, encode_manifest, manifest_digest
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 VECTORS_FILE = DOCS / "protocol-vectors.json"
 PROTOCOL_FILE = DOCS / "PROTOCOL.md"
-_BEGIN, _END = "<!-- exchange: begin -->", "<!-- exchange: end -->"
 
 
 @dataclass(frozen=True)
@@ -262,7 +262,7 @@ def vectors_text() -> str:
 
 
 def exchange_text() -> str:
-    """The worked exchange as it should stand between its markers."""
+    """The worked exchange."""
     blocks = []
     for vector in EXCHANGE:
         arrow = "rig → pool" if vector.sender == "rig" else "pool → rig"
@@ -271,7 +271,7 @@ def exchange_text() -> str:
         digits = vector.frame.hex()
         lines = [digits[start : start + 80] for start in range(0, len(digits), 80)]
         blocks.append("\n".join([f"{arrow}  {vector.name}{remark}", shown, *lines]))
-    return f"{_BEGIN}\n```text\n" + "\n\n".join(blocks) + f"\n```\n{_END}"
+    return "```text\n" + "\n\n".join(blocks) + "\n```"
 
 
 def _shortened(value: Any) -> Any:
@@ -282,15 +282,40 @@ def _shortened(value: Any) -> Any:
     return value
 
 
-def with_exchange(text: str) -> str:
-    """The protocol document with its exchange brought up to date."""
-    before, rest = text.split(_BEGIN)
-    _, after = rest.split(_END)
-    return before + exchange_text() + after
+def reasons_text() -> str:
+    """The table of reason codes."""
+    rows = [
+        f"| `{name}` | {int(reason.code)} | {reason.fault} | {reason.words} |"
+        for name, reason in REASONS.items()
+    ]
+    return "\n".join(["| reason | code | fault | |", "|---|---|---|---|", *rows])
+
+
+def blake2b_text() -> str:
+    """The table of blake2b results."""
+    lines = ["| token ids | hashed bytes | digest |", "|---|---|---|"]
+    for row, digest in zip(ROWS, _DIGESTS, strict=True):
+        hashed = struct.pack(f"<{len(row)}I", *row).hex()
+        lines.append(f"| {', '.join(map(str, row))} | `{hashed}` | `{digest.hex()}` |")
+    return "\n".join(lines)
+
+
+def up_to_date(document: str) -> str:
+    """The protocol document with its generated pieces as they should be."""
+    for name, text in (
+        ("exchange", exchange_text()),
+        ("reasons", reasons_text()),
+        ("blake2b", blake2b_text()),
+    ):
+        begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+        before, rest = document.split(begin)
+        _, after = rest.split(end)
+        document = f"{before}{begin}\n{text}\n{end}{after}"
+    return document
 
 
 if __name__ == "__main__":
     VECTORS_FILE.write_text(vectors_text(), encoding="utf-8")
-    if PROTOCOL_FILE.exists():
-        document = PROTOCOL_FILE.read_text(encoding="utf-8")
-        PROTOCOL_FILE.write_text(with_exchange(document), encoding="utf-8")
+    PROTOCOL_FILE.write_text(
+        up_to_date(PROTOCOL_FILE.read_text(encoding="utf-8")), encoding="utf-8"
+    )

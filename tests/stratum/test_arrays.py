@@ -106,6 +106,15 @@ def test_failed_rows_are_zero_ascending_and_in_the_part() -> None:
         unpack_outcome(pack_outcome(values, (1,)), "<f4", 2)
 
 
+def test_a_part_is_at_most_a_mebibyte_or_one_row() -> None:
+    row = np.zeros((1, 1 << 20), "<f4")
+    assert len(unpack_outcome(pack_outcome(row), "<f4", 1 << 20)[0]) == 1
+    full = np.zeros((1 << 15, 32), "|u1")
+    assert len(unpack_outcome(pack_outcome(full), "|u1", 32)[0]) == 1 << 15
+    with pytest.raises(ArrayError, match="part_too_large"):
+        unpack_outcome(pack_outcome(np.zeros(((1 << 15) + 1, 32), "|u1")), "|u1", 32)
+
+
 @given(st.lists(st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=5), max_size=6))
 def test_rows_come_back_as_they_were(rows: list[list[int]]) -> None:
     lengths = np.array([len(row) for row in rows], np.uint32)

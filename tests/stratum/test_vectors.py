@@ -14,8 +14,8 @@ from protocol_vectors import (
     VECTORS,
     VECTORS_FILE,
     Vector,
+    up_to_date,
     vectors_text,
-    with_exchange,
 )
 
 from stratum.messages import FromPool, FromRig
@@ -33,12 +33,12 @@ def _from_json(value: Any) -> Any:
 
 
 def test_the_files_are_up_to_date() -> None:
-    """The vectors and the exchange in the document are what the examples say."""
+    """The vectors, and the document's exchange and tables, are what the code says."""
     remedy = "run python tests/stratum/protocol_vectors.py"
 
     assert VECTORS_FILE.read_text(encoding="utf-8") == vectors_text(), remedy
     document = PROTOCOL_FILE.read_text(encoding="utf-8")
-    assert document == with_exchange(document), remedy
+    assert document == up_to_date(document), remedy
 
 
 def test_the_published_file_agrees_with_msgpack() -> None:
