@@ -28,6 +28,7 @@ from pool.overview import overview, samples
 from pool.referee import Compute, Referee
 from pool.settler import Settler
 from pool.store import Store, StoreError
+from pool.store.accounts import find_account
 from shares.board import Board
 from shares.board.effects import Record
 from stratum.server import open_listeners, parse_address
@@ -241,7 +242,7 @@ async def _watch_signals(stopping: trio.Event) -> None:
 
 
 async def _watch_writers(pool: Pool) -> None:
-    """Commands are a second writer: new models and a seeded reserve reach the running pool."""
+    """Commands are a second writer: what they changed reaches the running pool."""
     seen = await pool.core.in_thread(pool.store.database.data_version)
     while True:
         await trio.sleep(1.0)
@@ -250,6 +251,14 @@ async def _watch_writers(pool: Pool) -> None:
             seen = version
             pool.gateway.announce(await pool.core.in_thread(pool.models.refresh))
             pool.settler.wake()
+            for account in await pool.core.in_thread(_closed_of, pool, pool.gateway.accounts()):
+                pool.gateway.drop_account(account)
+
+
+def _closed_of(pool: Pool, names: set[str]) -> list[str]:
+    with pool.store.database.read() as connection:
+        found = [find_account(connection, name) for name in sorted(names)]
+    return [account.name for account in found if account is not None and account.closed]
 
 
 async def _watch_loop(pool: Pool) -> None:

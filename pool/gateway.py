@@ -150,6 +150,16 @@ class Gateway:
             for model in models:
                 session.announce(model)
 
+    def accounts(self) -> set[str]:
+        """The accounts that have rigs here now."""
+        return {session.account for session in self._sessions.values()}
+
+    def drop_account(self, account: str) -> None:
+        """The account was closed: its rigs leave."""
+        for session in list(self._sessions.values()):
+            if session.account == account:
+                session.dismiss("account closed")
+
     def say_goodbye(self, wait: float) -> None:
         """The pool stops: rigs keep what they have and come back after ``wait`` seconds."""
         self.stopping = True
@@ -180,6 +190,7 @@ class _Session:
     ) -> None:
         self.number = number
         self.connection = connection
+        self.account = ""  # known once it is authorised
         self.log = _log.bind(session=number, address=address)
         self._gateway = gateway
         self._core = gateway.core
@@ -197,8 +208,9 @@ class _Session:
         with self._scope:
             while True:
                 for message in await self.connection.receive():
+                    while not self._core.room.is_set():
+                        await self._core.room.wait()
                     await self._received(message)
-                await self._core.room.wait()
 
     def end(self) -> None:
         """The connection is gone."""
@@ -305,6 +317,7 @@ class _Session:
             return
         outcomes["ok"] += 1
         self._authorised = True
+        self.account = account_name
         self.log = self.log.bind(rig=message.user)
         self.connection.accept(message)
         self._gateway.opened(self)
@@ -398,8 +411,12 @@ class _Session:
             case Refused():
                 self.connection.queue(wire.Error(message.request, message.code, message.reason, ""))
             case Disconnect():
-                self.connection.queue(wire.ShowMessage(0, f"disconnected: {message.reason}"))
-                self._scope.cancel()  # what is queued is still sent
+                self.dismiss(message.reason)
+
+    def dismiss(self, reason: str) -> None:
+        """Say why, then end the connection; what is queued is still sent."""
+        self.connection.queue(wire.ShowMessage(0, f"disconnected: {reason}"))
+        self._scope.cancel()
 
     def _notify(self, message: Notify) -> None:
         lengths, tokens = [], []

@@ -7,6 +7,7 @@ import signal
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 from harness import (
     Pool,
@@ -15,12 +16,15 @@ from harness import (
     output_of,
     patient,
     pool_with_rigs,
-    run,
     submit,
     wait_for_batch,
 )
+from sqlalchemy import select
 
 from pool.crashpoints import NAMES
+from pool.store import schema
+from pool.store.ledger import check_ledger
+from pool.store.moneytable import money_table
 
 ROWS = 1500
 LINES = digest_lines(ROWS, seed=7)
@@ -41,24 +45,26 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return output
 
 
-def money_is_in_balance(pool: Pool, batch: dict[str, object]) -> None:
-    """Every unit in is somewhere, once, and the job's escrow is empty."""
-    deadline = time.monotonic() + 20
-    while True:
-        ledger = run("payouts", *pool.config)
-        if not any(units for code, units in ledger["ledger"].items() if code.startswith("escrow.")):
-            break
-        assert time.monotonic() < deadline, ledger
-        time.sleep(0.2)
-    assert sum(ledger["ledger"].values()) == 0
-    paid = sum(
-        units
-        for code, units in ledger["ledger"].items()
-        if code.split(":")[0] in {"pending", "held", "available"}
-    )
-    # Work 1 and price 1 a row: each row is paid once; checks are paid beside it.
-    checks = ledger["checks_paid"]
-    assert paid - checks == ROWS
+def money_is_in_balance(pool: Pool) -> None:
+    """The ledger adds up; the job's price is divided to the unit; every row is paid once."""
+    deadline = time.monotonic() + 30
+    with pool.store() as store:
+        while True:
+            with store.database.read() as connection:
+                job = connection.execute(select(schema.job)).one()
+                if job.settled is not None:
+                    break
+            assert time.monotonic() < deadline, "the job was not settled"
+            time.sleep(0.2)
+        with store.database.read() as connection:
+            check_ledger(connection)
+            table = money_table(connection, job.id)
+
+    assert table.total == table.price
+    assert table.escrow == 0
+    assert table.pending == 0
+    # Work 1 and price 1 a row.
+    assert table.held + table.available == ROWS
 
 
 @pytest.mark.slow
@@ -79,7 +85,7 @@ def test_the_pool_killed_twenty_times_at_random_moments(tmp_path: Path, undistur
 
             assert batch["status"] == "completed", batch
             assert output_of(client, batch) == undisturbed
-            money_is_in_balance(pool, batch)
+            money_is_in_balance(pool)
 
 
 @pytest.mark.slow
@@ -98,7 +104,7 @@ def test_rigs_killed_at_random_moments(tmp_path: Path, undisturbed: bytes) -> No
 
             assert batch["status"] == "completed", batch
             assert output_of(client, batch) == undisturbed
-            money_is_in_balance(pool, batch)
+            money_is_in_balance(pool)
 
 
 @pytest.mark.slow
@@ -125,14 +131,11 @@ def test_the_pool_killed_at_a_named_point(tmp_path: Path, undisturbed: bytes, po
 
             assert batch["status"] == "completed", batch
             assert output_of(client, batch) == undisturbed
-            money_is_in_balance(pool, batch)
+            money_is_in_balance(pool)
 
 
-def _submit_stubbornly(pool: Pool, client: object) -> str:
+def _submit_stubbornly(pool: Pool, client: httpx.Client) -> str:
     """Hand the batch in; when the pool dies of it, start the pool and hand it in again."""
-    import httpx
-
-    assert isinstance(client, httpx.Client)
     for _ in range(3):
         try:
             return submit(client, LINES)
