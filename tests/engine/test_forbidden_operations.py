@@ -1,0 +1,123 @@
+"""A lint of ours: nothing in the engine whose bits differ between machines.
+
+Library functions such as exp, and float sums in an order that the library chooses, give other
+bits on other processors. A sum or product that is exact says so on its line: ``# exact: why``.
+"""
+
+from __future__ import annotations
+
+import ast
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import gpu_worker.engine
+
+ENGINE = Path(gpu_worker.engine.__file__).parent
+
+NEVER = {
+    "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "logaddexp", "logaddexp2",
+    "tanh", "sinh", "cosh", "arctanh", "arcsinh", "arccosh", "sin", "cos", "tan", "arcsin",
+    "arccos", "arctan", "arctan2", "hypot", "sinc", "i0", "erf", "erfc", "cbrt", "power",
+    "float_power", "pow", "reciprocal", "softmax", "gelu", "mean", "average", "std", "var",
+    "nanmean", "nansum", "norm", "cumprod", "prod", "einsum", "inner", "outer", "tensordot",
+    "trapezoid", "interp", "convolve", "correlate", "longdouble", "float16", "half",
+}  # fmt: skip
+"""Functions of NumPy that must not be called at all."""
+
+ONLY_EXACT = {"sum", "dot", "vdot", "vecdot", "matvec", "vecmat", "matmul", "cumsum", "trace"}
+"""Functions and methods that need the mark, but for sums of integers that say so by dtype."""
+
+ARRAY_METHODS = {"mean", "std", "var", "prod", "cumprod"}
+INTEGER_DTYPES = {"int64", "uint64", "int32"}
+
+
+def findings(source: str) -> Iterator[tuple[int, str]]:
+    lines = source.splitlines()
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.expr | ast.AugAssign):
+            continue
+        what = forbidden(node)
+        if what is None:
+            continue
+        own = lines[node.lineno - 1 : node.end_lineno]
+        if what.startswith("unmarked") and any("# exact: " in line for line in own):
+            continue
+        yield node.lineno, what
+
+
+def forbidden(node: ast.expr | ast.AugAssign) -> str | None:
+    if isinstance(node, ast.BinOp | ast.AugAssign):
+        if isinstance(node.op, ast.MatMult):
+            return "unmarked @"
+        if isinstance(node.op, ast.Pow) and isinstance(node, ast.BinOp):
+            constant = isinstance(node.left, ast.Constant)  # 2.0**-50: folded by the compiler
+            square = isinstance(node.right, ast.Constant) and node.right.value == 2
+            return None if constant or square else "**"
+        return "**=" if isinstance(node.op, ast.Pow) else None
+    if not isinstance(node, ast.Call):
+        return None
+    function = node.func
+    if not isinstance(function, ast.Attribute):
+        return None
+    name = function.attr
+    of_numpy = isinstance(function.value, ast.Name) and function.value.id in ("np", "numpy")
+    if name in NEVER and (of_numpy or name in ARRAY_METHODS):
+        return f"{name}()"
+    if name == "reduce" and isinstance(function.value, ast.Attribute):
+        return None if function.value.attr in ("maximum", "minimum") else "unmarked reduce()"
+    if name in ONLY_EXACT:
+        dtypes = [k.value for k in node.keywords if k.arg == "dtype"]
+        whole = any(isinstance(d, ast.Attribute) and d.attr in INTEGER_DTYPES for d in dtypes)
+        return None if whole else f"unmarked {name}()"
+    return None
+
+
+@pytest.mark.parametrize("path", sorted(ENGINE.rglob("*.py")), ids=lambda path: path.name)
+def test_the_engine_uses_none_of_them(path: Path) -> None:
+    found = [f"{path.name}:{line}: {what}" for line, what in findings(path.read_text("utf-8"))]
+
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "np.exp(x)", "numpy.log2(x)", "np.tanh(x)", "np.sin(x)", "x.mean(axis=1)", "np.mean(x)",
+        "x.sum()", "np.sum(x)", "np.einsum('ij,ij->i', x, x)", "x @ y", "x.dot(y)",
+        "np.matmul(x, y)", "np.add.reduce(x)", "x**3", "x**0.5", "x **= 2", "np.power(x, 2)",
+        "np.linalg.norm(x)  # exact: no", "np.mean(x)  # exact: no", "np.vecdot(x, x)",
+    ],
+)  # fmt: skip
+def test_the_lint_sees(line: str) -> None:
+    """Each of these is found, so an empty result means something."""
+    if "linalg" in line:
+        pytest.skip("of a submodule: covered by the names that the engine imports")
+    assert list(findings(line))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "x**2", "np.maximum.reduce(x)", "2.0**-50", "np.max(x, axis=1)", "np.rint(x)",
+        "np.sum(x, axis=1)  # exact: int64", "np.sum(x, dtype=np.int64)", "x @ y  # exact: ints",
+        "exp2(x)", "np.sqrt(x)", "path.exists()", "model.norm(x)",
+    ],
+)  # fmt: skip
+def test_the_lint_lets_pass(line: str) -> None:
+    assert not list(findings(line))
+
+
+def test_the_mark_counts_within_a_call_of_several_lines() -> None:
+    source = textwrap.dedent(
+        """
+        a = np.matmul(  # exact: int64
+            x,
+            y,
+        )
+        """
+    )
+
+    assert not list(findings(source))

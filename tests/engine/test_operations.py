@@ -1,0 +1,278 @@
+"""The fast operations give the bits of their specification, and the specification is sound."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from gpu_worker.engine.ops import LIMIT16, Group, Norm, Operand, Ops, Weight, quantise_rows
+from gpu_worker.engine.ops_numpy import NumpyOps
+
+F32 = np.float32
+numerics = pytest.mark.parametrize("numerics", ["exact16", "exact8"])
+
+
+def bits(array: NDArray[np.floating]) -> NDArray[np.unsignedinteger]:
+    """The float32 bits, so that NaN and the sign of zero count."""
+    return np.ascontiguousarray(array, F32).view(np.uint32)
+
+
+def normal(seed: int, *shape: int, spread: float = 1.0) -> NDArray[np.float32]:
+    return (np.random.default_rng(seed).standard_normal(shape) * spread).astype(F32)
+
+
+def odd_rows(width: int) -> NDArray[np.float32]:
+    """Rows that tempt: zeros, subnormals, huge, mixed, not finite, out of range, ties."""
+    rows = np.zeros((14, width), F32)
+    rows[1] = 2.0**-140
+    rows[2, 0] = 2.0**63
+    rows[2, 1:] = 1
+    rows[3] = normal(1, width, spread=1e-12)
+    rows[4] = normal(2, width, spread=1e15)
+    rows[5, 3] = np.nan
+    rows[6, 1] = np.inf
+    rows[7, 2] = -np.inf
+    rows[8, 0] = 2.0**64
+    rows[9] = -0.0
+    rows[10] = np.arange(width) + F32(0.5)
+    rows[11, 0] = -1
+    rows[12] = 3
+    rows[13] = normal(3, width) + F32(1e4)
+    return rows
+
+
+def weight(ops: Ops, seed: int, out: int, width: int) -> Weight:
+    limit = ops.limit
+    rng = np.random.default_rng(seed)
+    values = rng.integers(-limit, limit + 1, (out, width)).astype(
+        np.int16 if limit > 127 else np.int8
+    )
+    scale = (rng.random(out) / limit / 8).astype(F32)
+    return ops.weight(values, scale, normal(seed, out, spread=0.1))
+
+
+def both(kind: str) -> tuple[Ops, NumpyOps]:
+    return Ops(kind), NumpyOps(kind)
+
+
+def same_operand(a: Operand, b: Operand) -> None:
+    assert np.array_equal(np.asarray(a.values, np.int64), np.asarray(b.values).astype(np.int64))
+    assert np.array_equal(bits(a.scale), bits(b.scale))
+
+
+def flags(rows: int) -> NDArray[np.bool_]:
+    return np.zeros(rows, np.bool_)
+
+
+@numerics
+@pytest.mark.parametrize("width", [16, 384, 40_000])
+def test_quantise_matches(numerics: str, width: int) -> None:
+    """Also for odd rows, which fail one by one; a width beyond a block goes row by row."""
+    plain, fast = both(numerics)
+    x = np.concatenate([odd_rows(width), normal(5, 20, width)])
+    marks = flags(len(x)), flags(len(x))
+
+    same_operand(plain.quantise(x, marks[0]), fast.quantise(x, marks[1]))
+    assert np.array_equal(*marks)
+    assert np.flatnonzero(marks[0]).tolist() == [5, 6, 7, 8]
+
+
+@numerics
+@pytest.mark.parametrize("depth", [1, 48, 1024, 1025, 2048, 5000])
+def test_dense_matches_at_every_depth(numerics: str, depth: int) -> None:
+    """exact8 splits its depth every 1024; all splits give the integers' sum."""
+    plain, fast = both(numerics)
+    x = normal(7, 9, depth)
+    results = [
+        ops.dense(ops.quantise(x, flags(9)), weight(ops, 8, 33, depth)) for ops in (plain, fast)
+    ]
+
+    assert np.array_equal(bits(results[0]), bits(results[1]))
+
+
+@numerics
+def test_dense_is_exact_at_the_bounds(numerics: str) -> None:
+    """All operands at their largest, so that a product kept in too few bits would show."""
+    for depth in (1024, 2048, 4096):
+        plain, fast = both(numerics)
+        x = np.full((3, depth), 1, F32)
+        x[1, ::2] = -1
+        values = np.full((5, depth), plain.limit, np.int16 if plain.limit > 127 else np.int8)
+        values[:, ::3] -= 1
+        one, zero = np.ones(5, F32), np.zeros(5, F32)
+        results = [
+            ops.dense(ops.quantise(x, flags(3)), ops.weight(values, one, zero))
+            for ops in (plain, fast)
+        ]
+
+        assert np.array_equal(bits(results[0]), bits(results[1]))
+        exact = int(values[0].astype(np.int64).sum()) * plain.limit
+        assert results[0][0, 0] == F32(exact) * (F32(1) / F32(plain.limit))
+
+
+@numerics
+@pytest.mark.parametrize("depth", [64, 3000])
+def test_dense_gelu_matches(numerics: str, depth: int) -> None:
+    """Blocks of rows change nothing."""
+    plain, fast = both(numerics)
+    x = normal(9, 150, depth)
+    results = []
+    for ops in (plain, fast):
+        results.append(
+            ops.dense_gelu(ops.quantise(x, flags(150)), weight(ops, 3, 384, depth), flags(150))
+        )
+
+    same_operand(*results)
+
+
+@numerics
+def test_dense_norm_matches(numerics: str) -> None:
+    plain, fast = both(numerics)
+    x, residual = normal(9, 150, 96), normal(10, 150, 384)
+    norm = Norm(normal(1, 384), normal(2, 384), 1e-12)
+    results = [
+        ops.dense_norm(
+            ops.quantise(x, flags(150)), weight(ops, 3, 384, 96), residual.copy(), norm, flags(150)
+        )
+        for ops in (plain, fast)
+    ]
+
+    assert np.array_equal(bits(results[0]), bits(results[1]))
+
+
+@pytest.mark.parametrize("width", [8, 384, 1024, 8192])
+def test_norm_matches(width: int) -> None:
+    """Also for odd rows."""
+    plain, fast = both("exact16")
+    x = np.concatenate([odd_rows(width), normal(5, 30, width), normal(6, 9, width, spread=1e-4)])
+    norm = Norm(normal(1, width), normal(2, width), 1e-12)
+    marks = flags(len(x)), flags(len(x))
+
+    expected, got = plain.norm(x, norm, marks[0]), fast.norm(x.copy(), norm, marks[1])
+    good = ~marks[0]
+    assert np.array_equal(*marks)
+    assert np.array_equal(bits(expected[good]), bits(got[good]))
+    assert np.isfinite(expected[good]).all()
+
+
+@pytest.mark.parametrize("spread", [1e-6, 1e-4, 1e-3, 1, 1e3, 1e6])
+@pytest.mark.parametrize("outlier", [0, 1e3, 1e6])
+def test_norm_is_accurate_from_tiny_to_outliers(spread: float, outlier: float) -> None:
+    """One power of two a row, not absolute fixed point: 1e-6 relative to float64 anywhere."""
+    x = normal(4, 50, 384, spread=spread)
+    x[:, 7] += F32(outlier)
+    wide = x.astype(np.float64)
+    centred = wide - wide.mean(axis=1, keepdims=True)
+    wanted = centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + 1e-12)
+    one = Norm(np.ones(384, F32), np.zeros(384, F32), 1e-12)
+
+    got = Ops("exact16").norm(x, one, flags(50))
+
+    # What float32 can hold of the mean bounds what can be reached beside an outlier.
+    scale = np.abs(wide).max(axis=1) / np.sqrt((centred**2).mean(axis=1) + 1e-12)
+    error = np.abs(got - wanted).max(axis=1)
+    assert (error < 3e-7 * np.maximum(scale, 1)).all()
+
+
+@numerics
+@pytest.mark.parametrize(
+    ("heads", "groups"),
+    [
+        (4, [Group(0, 1, 40)]),
+        (4, [Group(0, 3, 9), Group(27, 1, 8), Group(35, 5, 1)]),
+        (1, [Group(0, 1, 1), Group(1, 1, 39)]),
+        (12, [Group(0, 2, 20)]),
+    ],
+)
+def test_attention_matches(numerics: str, heads: int, groups: list[Group]) -> None:
+    plain, fast = both(numerics)
+    x = normal(11, 40, 48, spread=3)
+    marks = flags(40), flags(40)
+    results = [
+        ops.attention(ops.quantise(x, mark), weight(ops, 5, 144, 48), heads, groups, mark)
+        for ops, mark in zip((plain, fast), marks, strict=True)
+    ]
+
+    same_operand(*results)
+    assert not marks[0].any()
+    assert not marks[1].any()
+
+
+def test_attention_matches_across_blocks_of_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long rows are cut by heads and by queries; the cut does not show."""
+    x = normal(12, 90, 48, spread=4)
+    results = []
+    for pairs in (None, 7, 100, 4000, 20_000):
+        ops: Ops = Ops("exact16")
+        if pairs:
+            monkeypatch.setattr("gpu_worker.engine.ops_numpy.PAIR_VALUES", pairs)
+            ops = NumpyOps("exact16")
+        operand = ops.attention(
+            ops.quantise(x, flags(90)), weight(ops, 5, 144, 48), 4,
+            [Group(0, 1, 60), Group(60, 2, 15)], flags(90),
+        )  # fmt: skip
+        results.append(operand)
+
+    for other in results[1:]:
+        same_operand(results[0], other)
+
+
+def test_a_sink_token_does_not_spoil_attention() -> None:
+    """Three slices of probability: small weights beside a dominant one keep their share."""
+    from gpu_worker.engine.ops import attend
+
+    length, width = 2048, 32
+    rng = np.random.default_rng(3)
+    query, key, value = (rng.standard_normal((length, width)) for _ in range(3))
+    key[0] = query.mean(axis=0) * 200
+    value[0] *= 1e-3
+    parts = np.stack([query, key, value], axis=1).astype(F32)
+    integers, scales, _ = quantise_rows(parts.reshape(-1, width), LIMIT16)
+    got = attend(integers.reshape(length, 3, width), scales.reshape(length, 3), flags(length))
+    rounded = (integers * scales[:, None].astype(np.float64)).reshape(length, 3, width)
+    scores = rounded[:, 0] @ rounded[:, 1].T / np.sqrt(width)
+    weights = np.exp(scores - scores.max(axis=1, keepdims=True))
+    wanted = weights @ rounded[:, 2] / weights.sum(axis=1, keepdims=True)
+
+    assert np.abs(got - wanted).max() < 1e-4 * np.abs(wanted).max()
+
+
+def test_a_score_that_overflows_fails_its_row_only() -> None:
+    """Queries and keys near 2^63 overflow float32 between them; the neighbour is untouched."""
+    values = np.random.default_rng(2).integers(-LIMIT16, LIMIT16 + 1, (48, 16)).astype(np.int16)
+    scale, bias = np.full(48, 2.0**-11, F32), np.zeros(48, F32)
+    x = normal(1, 8, 16)
+    huge = x.copy()
+    huge[:4] *= F32(2.0**58)
+    marks = []
+    for ops in both("exact16"):
+        qkv, mark = ops.weight(values, scale, bias), flags(8)
+        alone = ops.attention(ops.quantise(x[4:], flags(4)), qkv, 2, [Group(0, 1, 4)], flags(4))
+        alone = Operand(alone.values.copy(), alone.scale)
+        with np.errstate(all="ignore"):
+            beside = ops.attention(ops.quantise(huge, mark), qkv, 2, [Group(0, 2, 4)], mark)
+
+        assert mark[:4].any()
+        assert not mark[4:].any()
+        same_operand(Operand(beside.values[4:], beside.scale[4:]), alone)
+        marks.append(mark)
+
+    assert np.array_equal(*marks)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+@pytest.mark.parametrize("normalise", [True, False])
+def test_pool_gives_unit_vectors_and_zeros(pooling: str, normalise: bool) -> None:
+    """A row of zeros stays zeros and does not fail; a failed token fails its row."""
+    x = normal(3, 12, 24)
+    x[4:7] = 0
+    failed = flags(12)
+    failed[8] = True
+    values, rows_failed = Ops("exact16").pool(x, [4, 3, 5], pooling, normalise, failed)
+
+    assert rows_failed.tolist() == [False, False, True]
+    assert not values[1:].any()
+    wanted = x[:4].astype(np.float64).mean(axis=0) if pooling == "mean" else x[0]
+    wanted = wanted / np.sqrt((wanted**2).sum()) if normalise else wanted
+    assert np.abs(values[0] - wanted).max() < 2e-7
