@@ -144,7 +144,7 @@ class BertEngine(Engine):
             ops = self._own.ops = self._make_ops()
         sizes = np.asarray(lengths, np.int64)
         order = np.argsort(-sizes, kind="stable")
-        starts = np.cumsum(sizes) - sizes
+        starts = np.cumsum(sizes, dtype=np.int64) - sizes
         picked = np.concatenate([np.arange(starts[i], starts[i] + sizes[i]) for i in order])
         sorted_values, sorted_failed = self._encoder.encode(
             ops, tokens[picked], sizes[order].tolist(), stopped

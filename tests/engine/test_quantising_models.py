@@ -249,7 +249,5 @@ def test_weights_that_are_not_finite_are_refused(tiny: Path, tmp_path: Path) -> 
     tensors = {name: np.array(t) for name, t in load_file(tiny / "model.safetensors").items()}
     tensors["embeddings.word_embeddings.weight"][7, 7] = np.nan
     save_file(tensors, tiny / "model.safetensors")
-    with pytest.raises(
-        EngineError, match=r"word_embeddings\.weight holds values that are not fini"
-    ):
+    with pytest.raises(EngineError, match=r"word_embeddings\.weight holds values that are not f"):
         quantise(tiny, tmp_path / "out")
