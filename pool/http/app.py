@@ -9,6 +9,7 @@ from starlette.middleware import Middleware
 from pool.batches.direct import DirectError
 from pool.http import batches, direct, files, health, models, pool_api
 from pool.http.deps import HttpDeps
+from pool.http.draining import WholeRequests
 from pool.http.errors import ApiError, on_api_error, on_http_exception
 from pool.http.middleware import RequestIds
 
@@ -24,7 +25,7 @@ def create_app(deps: HttpDeps) -> Starlette:
             *health.ROUTES,
             *pool_api.ROUTES,
         ],
-        middleware=[Middleware(RequestIds)],
+        middleware=[Middleware(WholeRequests), Middleware(RequestIds)],
         exception_handlers={
             ApiError: on_api_error,
             DirectError: on_api_error,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import Any
 
 import msgspec
@@ -16,11 +17,12 @@ async def read_body(request: Request, limit: int) -> bytes:
     """The whole body. Raises ``ApiError`` 413 as soon as it is longer than ``limit``."""
     body = bytearray()
     try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > limit:
-                text = f"the body is longer than {limit} bytes"
-                raise ApiError(413, "request_too_large", text)
+        async with aclosing(request.stream()) as chunks:
+            async for chunk in chunks:
+                body += chunk
+                if len(body) > limit:
+                    text = f"the body is longer than {limit} bytes"
+                    raise ApiError(413, "request_too_large", text)
     except ClientDisconnect:
         raise ApiError(400, "disconnected", "the body ended early") from None
     return bytes(body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from email.message import Message
 from hashlib import sha256
@@ -43,10 +44,12 @@ async def receive_upload(request: Request, path: Path, max_bytes: int) -> Upload
     try:
         form = _Form(boundary, file, max_bytes)
         try:
-            async for chunk in request.stream():
-                form.feed(chunk)
-                if len(form.pending) >= _FLUSH:
-                    await trio.to_thread.run_sync(form.flush)
+            # Closed here, not by the garbage collector, when a bad form is left halfway.
+            async with aclosing(request.stream()) as chunks:
+                async for chunk in chunks:
+                    form.feed(chunk)
+                    if len(form.pending) >= _FLUSH:
+                        await trio.to_thread.run_sync(form.flush)
         except FormParserError as error:
             raise _malformed(str(error)) from None
         except ClientDisconnect:

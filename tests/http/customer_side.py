@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b, sha256
 from pathlib import Path
 
+import httpx
 import msgspec
 import numpy as np
 import trio
@@ -357,3 +358,43 @@ def digest_line(number: int, given: object) -> dict:
         "url": "/v1/digests",
         "body": {"model": "blake2b", "input": given},
     }
+
+
+def client_of(side: Served, key: str = "") -> httpx.AsyncClient:
+    """A plain HTTP client with a customer's key."""
+    headers = {"authorization": f"Bearer {key or side.key}"}
+    return httpx.AsyncClient(base_url=side.url, headers=headers, timeout=30)
+
+
+async def upload(client: httpx.AsyncClient, data: bytes) -> str:
+    """Upload an input file; its id."""
+    answer = await client.post("/v1/files", files={"file": data}, data={"purpose": "batch"})
+    assert answer.status_code == 200, answer.text
+    return answer.json()["id"]
+
+
+async def make_batch(
+    client: httpx.AsyncClient, data: bytes, endpoint: str = "/v1/embeddings", window: str = "24h"
+) -> str:
+    """Upload and make a batch; its id."""
+    body = {"input_file_id": await upload(client, data), "endpoint": endpoint}
+    answer = await client.post("/v1/batches", json=body | {"completion_window": window})
+    assert answer.status_code == 200, answer.text
+    return answer.json()["id"]
+
+
+async def until_over(client: httpx.AsyncClient, batch: str) -> dict:
+    """Ask until the batch is over."""
+    with trio.fail_after(60):
+        while True:
+            found = (await client.get(f"/v1/batches/{batch}")).json()
+            if found["status"] in ("completed", "failed", "expired", "cancelled"):
+                return found
+            await trio.sleep(0.01)
+
+
+async def content(client: httpx.AsyncClient, file: str) -> bytes:
+    """A file's bytes."""
+    answer = await client.get(f"/v1/files/{file}/content")
+    assert answer.status_code == 200
+    return answer.content

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import httpx
 import pytest
 import trio
 from customer_side import (
     CONFIG,
     Served,
+    client_of,
+    content,
     digest_line,
     embed_line,
     jsonl,
+    make_batch,
     open_customer_side,
+    until_over,
+    upload,
 )
 
 from pool.batches import delivery, runner
@@ -29,41 +33,6 @@ LINES = [embed_line(i, f"w{4 + i % 30}") for i in range(300)] + [
 
 class SimulatedCrash(BaseException):
     """Ends everything at once, as kill -9 does; what was committed stays."""
-
-
-def client_of(side: Served, key: str = "") -> httpx.AsyncClient:
-    headers = {"authorization": f"Bearer {key or side.key}"}
-    return httpx.AsyncClient(base_url=side.url, headers=headers, timeout=30)
-
-
-async def upload(client: httpx.AsyncClient, data: bytes) -> str:
-    answer = await client.post("/v1/files", files={"file": data}, data={"purpose": "batch"})
-    assert answer.status_code == 200, answer.text
-    return answer.json()["id"]
-
-
-async def make_batch(
-    client: httpx.AsyncClient, data: bytes, endpoint: str = "/v1/embeddings", window: str = "24h"
-) -> str:
-    body = {"input_file_id": await upload(client, data), "endpoint": endpoint}
-    answer = await client.post("/v1/batches", json=body | {"completion_window": window})
-    assert answer.status_code == 200, answer.text
-    return answer.json()["id"]
-
-
-async def until_over(client: httpx.AsyncClient, batch: str) -> dict:
-    with trio.fail_after(60):
-        while True:
-            found = (await client.get(f"/v1/batches/{batch}")).json()
-            if found["status"] in ("completed", "failed", "expired", "cancelled"):
-                return found
-            await trio.sleep(0.01)
-
-
-async def content(client: httpx.AsyncClient, file: str) -> bytes:
-    answer = await client.get(f"/v1/files/{file}/content")
-    assert answer.status_code == 200
-    return answer.content
 
 
 @pytest.mark.parametrize(
@@ -112,14 +81,14 @@ async def test_a_batch_survives_a_stop_around_every_durable_write(
     assert left == 1_000_000 - 2 * over["inferpool"]["price"]
 
 
-async def test_an_upload_cut_off_leaves_no_file(
+async def test_an_upload_that_cannot_be_stored_leaves_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was not acknowledged is not there, and its scratch file is gone."""
+    """The customer hears 500 with an id; its scratch file is gone."""
 
     def crash(name: str) -> None:
         if name == "upload.before_commit":
-            raise SimulatedCrash
+            raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(files, "crash_point", crash)
     async with open_customer_side(tmp_path / "pool") as side, client_of(side) as client:
@@ -127,6 +96,7 @@ async def test_an_upload_cut_off_leaves_no_file(
         listed = (await client.get("/v1/files")).json()
 
     assert answer.status_code == 500
+    assert answer.headers["x-request-id"] in answer.json()["error"]["message"]
     assert listed["data"] == []
     assert list((tmp_path / "pool" / "work" / "uploads").iterdir()) == []
 
