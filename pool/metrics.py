@@ -131,12 +131,8 @@ class _Reader(Collector):
         for sample in self._read():
             family = families.get(sample.name)
             if family is None:
-                kind = (
-                    CounterMetricFamily if sample.name.endswith("_total") else GaugeMetricFamily
-                )
-                family = kind(
-                    sample.name, sample.help, labels=[name for name, _ in sample.labels]
-                )
+                kind = CounterMetricFamily if sample.name.endswith("_total") else GaugeMetricFamily
+                family = kind(sample.name, sample.help, labels=[name for name, _ in sample.labels])
                 families[sample.name] = family
             family.add_metric([value for _, value in sample.labels], sample.value)  # type: ignore[attr-defined] # both kinds have it, their base has not
         yield from families.values()

@@ -158,7 +158,9 @@ def register(store: Store, name: str, folder: Path, numerics: str) -> str:
 
     tokenizer = folder / "tokenizer.json"
     if not tokenizer.is_file():
-        raise click.ClickException(f"{folder} has no tokenizer.json: the pool tokenises texts itself")
+        raise click.ClickException(
+            f"{folder} has no tokenizer.json: the pool tokenises texts itself"
+        )
     with tempfile.TemporaryDirectory(prefix="inferpool-model-") as temporary:
         out = Path(temporary)
         try:
