@@ -79,7 +79,7 @@ def test_a_length_over_the_limit_is_refused_before_its_bytes_come() -> None:
 
 
 def test_a_long_frame_in_tiny_chunks_costs_linear_time() -> None:
-    """Eight times the bytes may not cost much more than eight times the time."""
+    """Eight times the bytes take some eight times the time; copying anew would take 64 times."""
 
     def seconds(size: int) -> float:
         data = _framed([bytes(size)])
@@ -93,4 +93,4 @@ def test_a_long_frame_in_tiny_chunks_costs_linear_time() -> None:
 
     small = min(seconds(1 << 20) for _ in range(3))
     large = min(seconds(8 << 20) for _ in range(3))
-    assert large < 24 * small
+    assert large < 40 * small
