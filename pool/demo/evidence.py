@@ -86,6 +86,23 @@ def _ledger_error(connection: sa.Connection) -> str | None:
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the pool holds against a rig, connected or not."""
+
+    rejected: int  # shares
+    offences: int
+
+
+def read_standings(connection: sa.Connection) -> dict[str, Standing]:
+    """{ACCOUNT.RIG: its standing}."""
+    trust = schema.trust
+    return {
+        f"{row.account}.{row.rig}": Standing(row.rejected_shares, row.offences)
+        for row in connection.execute(select(trust))
+    }
+
+
 def _record(connection: sa.Connection, miner: Statement) -> Record:
     account = miner.name
     lease, part, check, trust = schema.lease, schema.part, schema.check, schema.trust

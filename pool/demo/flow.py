@@ -8,9 +8,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import sqlalchemy as sa
 import trio
 from rich.console import Console
 
@@ -18,12 +19,14 @@ from pool.customer import EMBEDDINGS, Batch, Customer
 from pool.demo.cheat import FALSIFIED
 from pool.demo.claims import CHEAT, CUSTOMER, MINERS, Outcome
 from pool.demo.corpus import Paragraph, read_corpus
-from pool.demo.evidence import Books, read_books
+from pool.demo.evidence import Books, read_books, read_standings
 from pool.demo.house import MODEL, House, open_pool, set_up, start_rigs
 from pool.demo.live import shown
 from pool.demo.search import QUERIES, search
 from pool.demo.watch import Scene, look
 from pool.store import Database
+
+_Answer = TypeVar("_Answer")
 
 _LOOK_SECONDS = 0.5
 _SETTLE_SECONDS = 30.0
@@ -117,6 +120,7 @@ class Demo:
         with shown(self.console, scene) as changed:
             while True:
                 await look(customer, scene, batch.id)
+                scene.standings = await trio.to_thread.run_sync(self._read, read_standings)
                 changed()
                 assert scene.batch is not None
                 if scene.batch.over:
@@ -148,10 +152,14 @@ class Demo:
             await trio.sleep(_LOOK_SECONDS)
 
     def _books(self, batch: str) -> Books:
+        return self._read(lambda connection: read_books(connection, batch, CHEAT))
+
+    def _read(self, question: Callable[[sa.Connection], _Answer]) -> _Answer:
+        """Ask the pool's database, beside the running pool."""
         database = Database.open(self.house.pool_folder / "inferpool.db")
         try:
             with database.read() as connection:
-                return read_books(connection, batch, CHEAT)
+                return question(connection)
         finally:
             database.close()
 

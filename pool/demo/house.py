@@ -28,7 +28,7 @@ builtin_models = false
 [shares]
 target_seconds = 2.0
 window_seconds = 3.0
-initial_difficulty = 14000
+initial_difficulty = 6000
 min_difficulty = 4500
 [trust]
 probation_shares = 2

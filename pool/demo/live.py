@@ -54,8 +54,8 @@ def picture(scene: Scene) -> RenderableType:
             f"{rig.accepted_rows:,}",
             f"{rig.shares_cleared + rig.unjudged:,}",
             f"{rig.shares_cleared:,}",
-            f"{rig.shares_rejected:,}",
-            style="red" if rig.shares_rejected else "",
+            f"{scene.rejected(name):,}",
+            style="red" if scene.banned(name) else "",
         )
     return Group(table, Text(progress(scene)), _bar(scene))
 
@@ -65,7 +65,7 @@ def line(scene: Scene) -> str:
     rigs = "; ".join(
         f"{name} {state(scene, rig)} {rig.rate or 0.0:,.0f} work/s,"
         f" shares {rig.shares_cleared + rig.unjudged} accepted"
-        f" {rig.shares_cleared} checked {rig.shares_rejected} rejected"
+        f" {rig.shares_cleared} checked {scene.rejected(name)} rejected"
         for name, rig in sorted(scene.rigs.items(), key=lambda item: _order(item[0]))
     )
     return f"{progress(scene)} | {rigs}"
@@ -73,8 +73,10 @@ def line(scene: Scene) -> str:
 
 def state(scene: Scene, rig: RigSeen) -> str:
     """What a rig is doing, in a word."""
+    if scene.banned(rig.name):
+        return "banned"
     if rig.name not in scene.connected:
-        return "banned" if rig.offences or rig.shares_rejected else "gone"
+        return "gone"
     return "working" if rig.leases else "ready"
 
 

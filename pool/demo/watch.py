@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
 from pool.customer import Batch, Customer, CustomerError
+from pool.demo.evidence import Standing
 
 
 class RigSeen(msgspec.Struct, frozen=True):
@@ -50,6 +52,7 @@ class Scene:
     checks: int = 0
     referee_rows: int = 0
     batch: Batch | None = None
+    standings: Mapping[str, Standing] = field(default_factory=dict)  # {name: …}
 
     def see(self, status: Status) -> None:
         """Take in a new status."""
@@ -58,6 +61,16 @@ class Scene:
         self.rate = status.rate
         self.checks = status.checks
         self.referee_rows = status.referee_rows
+
+    def rejected(self, name: str) -> int:
+        """Shares of a rig that were rejected; of one that is gone, the pool's books know."""
+        standing = self.standings.get(name)
+        return max(self.rigs[name].shares_rejected, standing.rejected if standing else 0)
+
+    def banned(self, name: str) -> bool:
+        """Whether an offence of the rig is on record."""
+        standing = self.standings.get(name)
+        return bool(self.rigs[name].offences or (standing and standing.offences))
 
     def staged(self, model: str) -> frozenset[str]:
         """Connected rigs that have the model in place."""

@@ -12,6 +12,7 @@ from rich.console import Console
 from pool.customer import Batch, Counts
 from pool.demo import live, report
 from pool.demo.claims import judge
+from pool.demo.evidence import Standing
 from pool.demo.search import Hit, search
 from pool.demo.watch import RigSeen, Scene, Status
 
@@ -75,16 +76,24 @@ def test_a_cheat_found_through_its_checks_is_told_as_such(good):
 
 
 def test_a_banned_rig_stays_in_the_live_picture():
-    """It is the one that everybody looks for."""
+    """It is the one that everybody looks for; the status no longer lists it."""
     scene = Scene()
-    rig = RigSeen("mallory", "rig1", ["minilm"], shares_rejected=1, offences=1)
-    scene.see(Status([RigSeen("ada", "rig1", ["minilm"], leases=1), rig]))
+    scene.see(
+        Status(
+            [
+                RigSeen("ada", "rig1", ["minilm"], leases=1),
+                RigSeen("mallory", "rig1", ["minilm"]),
+            ]
+        )
+    )
     assert scene.staged("minilm") == {"ada.rig1", "mallory.rig1"}
     scene.see(Status([RigSeen("ada", "rig1", ["minilm"], leases=1)]))
+    assert live.state(scene, scene.rigs["mallory.rig1"]) == "gone"
+    scene.standings = {"mallory.rig1": Standing(rejected=2, offences=1)}
 
     assert scene.staged("minilm") == {"ada.rig1"}
     assert live.state(scene, scene.rigs["mallory.rig1"]) == "banned"
-    assert "mallory.rig1 banned" in live.line(scene)
+    assert "0 checked 2 rejected" in live.line(scene)
 
 
 def test_without_a_terminal_a_line_comes_now_and_then(console):
