@@ -8,6 +8,7 @@ from typing import TextIO, cast
 
 import structlog
 import trio
+from rich import box
 from rich.console import Console
 from rich.file_proxy import FileProxy
 from rich.live import Live
@@ -42,16 +43,17 @@ def configure_logs(level: str, console: Console | None) -> None:
 
 def render(user: str, telemetry: Telemetry, rows_per_second: float) -> Table:
     """The live table: one row of what matters now."""
-    table = Table(title=f"{user} · {telemetry.pool}", title_justify="left")
+    title = f"{user} · {telemetry.pool}"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)
     cells = {
-        "state": "connected" if telemetry.connected else "reconnecting",
+        "state": "online" if telemetry.connected else "offline",
         "rows/s": f"{rows_per_second:,.1f}",
         "rows": f"{telemetry.rows:,}",
         "shares": f"{telemetry.shares_done:,}",
         "in hand": str(telemetry.shares_in_hand),
         "parts ok": f"{telemetry.parts_accepted:,}",
         "refused": f"{telemetry.parts_refused.total():,}",
-        "difficulty": f"{telemetry.difficulty:,}",
+        "work/share": f"{telemetry.difficulty:,}",
     }
     for heading in cells:
         table.add_column(heading, justify="right")

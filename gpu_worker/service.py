@@ -22,18 +22,22 @@ async def run_until_signalled(rig: Rig, *, console: Console | None = None) -> No
     """
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_stop_when_signalled, signals, rig)
+            nursery.start_soon(_stop_when_signalled, signals, rig, console)
             if console is not None:
                 nursery.start_soon(show, rig.config.user, rig.telemetry, console)
             await rig.run()
             nursery.cancel_scope.cancel()
 
 
-async def _stop_when_signalled(signals: AsyncIterator[int], rig: Rig) -> None:
+async def _stop_when_signalled(
+    signals: AsyncIterator[int], rig: Rig, console: Console | None
+) -> None:
     stopping = False
     async for number in signals:
         if stopping:
             # Whatever holds the rig up (a thread that computes, say) is not waited for.
+            if console is not None:
+                console.show_cursor()
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         stopping = True

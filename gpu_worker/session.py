@@ -14,7 +14,7 @@ from gpu_worker.sharebook import Part, ShareBook
 from gpu_worker.telemetry import Telemetry, count_reason
 from stratum.arrays import pack_outcome, unpack_rows
 from stratum.client import RigConnection
-from stratum.errors import ArrayError, Code, ConnectionClosed, words_of
+from stratum.errors import REASONS, ArrayError, Code, ConnectionClosed, words_of
 from stratum.messages import (
     Cancel,
     Error,
@@ -258,7 +258,9 @@ class Session:
             log.info("share is over", lease=part.lease, reason=error.reason, text=words)
             return
         # The pool may still count the lease as ours: without a release it would wait for it.
-        self._book.release(part.lease, "compute_failed")
+        known = REASONS.get(error.reason)
+        blameless = known is not None and known.fault == "pool"
+        self._book.release(part.lease, error.reason if blameless else "compute_failed")
         self._telemetry.shares_lost["refused"] += 1
         log.error(
             "part refused", lease=part.lease, part=part.number, reason=error.reason, text=words

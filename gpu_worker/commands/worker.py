@@ -10,6 +10,7 @@ import click
 import msgspec
 import structlog
 import trio
+from prometheus_client import CollectorRegistry
 from rich.console import Console
 
 from gpu_worker.config import PoolAddress, RigConfig, check_user, default_cache, parse_pool
@@ -17,6 +18,7 @@ from gpu_worker.console import configure_logs
 from gpu_worker.engine import EngineError, check_canaries, load_engine
 from gpu_worker.rig import Rig
 from gpu_worker.service import run_until_signalled
+from gpu_worker.telemetry import TelemetryCollector, serve_metrics
 from stratum.manifest import BLAKE2B
 
 log = structlog.get_logger()
@@ -151,13 +153,10 @@ def worker(
         drain=drain,
     )
     _check_engine(config)
-    try:
-        trio.run(
-            partial(run_until_signalled, Rig(config), console=console, metrics_port=metrics_port)
-        )
-    except* OSError as group:
-        reasons = "; ".join(str(error) for error in group.exceptions)
-        raise click.ClickException(f"--metrics-port {metrics_port}: {reasons}") from None
+    rig = Rig(config)
+    if metrics_port is not None:
+        _serve_metrics(rig, metrics_port)
+    trio.run(partial(run_until_signalled, rig, console=console))
 
 
 def _read_token(path: Path) -> str:
@@ -186,3 +185,13 @@ def _check_engine(config: RigConfig) -> None:
         ).close()
     except EngineError as error:
         raise click.ClickException(f"this machine cannot compute for a pool: {error}") from None
+
+
+def _serve_metrics(rig: Rig, port: int) -> None:
+    registry = CollectorRegistry()
+    registry.register(TelemetryCollector(rig.telemetry))
+    try:
+        bound = serve_metrics(registry, port)
+    except OSError as error:
+        raise click.ClickException(f"--metrics-port {port}: {error.strerror}") from None
+    log.info("metrics", url=f"http://127.0.0.1:{bound}/metrics")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import trio
 import trio.testing
 from scripted_pool import (
@@ -193,17 +194,22 @@ async def test_a_stale_share_is_dropped_and_the_next_one_computed(
     assert session.of(wire.Release) == []
 
 
-async def test_a_refused_part_gives_the_share_back(pool, start_rig, autojump_clock) -> None:
-    """A result that the pool calls malformed is counted by reason, and the lease released."""
+@pytest.mark.parametrize(
+    ("refusal", "release"), [("wrong_shape", "compute_failed"), ("pool_fault", "pool_fault")]
+)
+async def test_a_refused_part_gives_the_share_back(
+    pool, start_rig, autojump_clock, refusal: str, release: str
+) -> None:
+    """It is counted by reason, and the lease released; the pool's own fault is named as such."""
     rig = start_rig(part_rows=4)
     session = await pool.session()
-    pool.on_submit = lambda *_: "wrong_shape"
+    pool.on_submit = lambda *_: refusal
 
     session.give(7, rows_of(12))
     await pool.until(lambda: session.of(wire.Release))
 
-    assert session.of(wire.Release)[0].lease == 7
-    assert rig.telemetry.parts_refused["wrong_shape"] >= 1
+    assert [(r.lease, r.reason) for r in session.of(wire.Release)] == [(7, release)]
+    assert rig.telemetry.parts_refused[refusal] >= 1
     assert rig.telemetry.shares_lost["refused"] == 1
     assert rig.shares_in_hand == 0
 

@@ -325,9 +325,9 @@ def test_a_pool_that_invents_reasons_does_not_grow_the_counters() -> None:
 def test_the_live_table_shows_what_matters() -> None:
     """Pool, state, rate, accepted, refused, in hand, difficulty."""
     telemetry = Telemetry(rows=12345, pool="stratum+tcp://p:1", parts_accepted=67, difficulty=890)
-    console = Console(width=120, record=True, file=io.StringIO())
+    console = Console(width=80, record=True, file=io.StringIO())
     console.print(render("alice.rig1", telemetry, 45.6))
 
     text = console.export_text()
-    for words in ("alice.rig1", "stratum+tcp://p:1", "reconnecting", "12,345", "45.6", "67", "890"):
+    for words in ("alice.rig1", "stratum+tcp://p:1", "offline", "12,345", "45.6", "67", "890"):
         assert words in text
