@@ -150,12 +150,13 @@ def _leave_queue(state: State, check: Check) -> None:
 
 
 def out_of_patience(state: State) -> None:
-    """Checks that wait too long for a rig go to the referee (also those that a rig holds)."""
-    before = state.at - state.policy.check_patience_seconds
+    """Checks that wait too long go to the referee; a rig that has one gets as long again."""
+    patience = state.policy.check_patience_seconds
     for check in list(state.checks.values()):
-        if check.since > before:
+        waited = state.at - check.since
+        if waited < patience:
             break  # they are in the order in which they were drawn
-        if not check.referred:
+        if not check.referred and (not check.lessee or waited >= 2 * patience):
             refer_check(state, check)
 
 

@@ -28,6 +28,9 @@ def pump(state: State) -> None:
     if state.work_came:
         ready = {**ready, **state.hungry}
         state.work_came = False
+        if any(queue.direct and queue.ready for queue in state.queues.values()):
+            # Who has no room for batches may still have the credit that is kept free.
+            ready = {**ready, **{rig.key: rig for rig in state.sessions.values()}}
     rigs = [rig for rig in ready.values() if rig.session is not None]
     while rigs:
         rigs.sort(key=lambda rig: rig.in_hand / rig.rate(state.policy))
@@ -41,6 +44,12 @@ def has_room(state: State, rig: Rig, *, direct: bool = False) -> bool:
         return False
     if not rig.standing.accepted_rows:
         return count == 0
+    if not rig.standing.established(state.policy):
+        # What it does is computed a second time: no more of it than probation asks for.
+        waiting = sum(share.state != "open" for share in rig.shares.values())
+        missing = state.policy.probation_shares - rig.standing.cleared_shares
+        if count + waiting >= missing:
+            return False
     if direct:
         return True
     if rig.credit > 1 and count >= rig.credit - 1:
@@ -57,7 +66,10 @@ def _give(state: State, rig: Rig) -> bool:
         if state.at < rig.rest_until:
             state.hungry[rig.key] = rig
         return False
-    if _cut(state, rig, direct=False) or hedging.hedge(state, rig):
+    if _cut(state, rig, direct=False):
+        return True
+    nothing_open = _choose(state, rig, direct=False) is None
+    if nothing_open and hedging.hedge(state, rig):
         return True
     state.hungry[rig.key] = rig
     return False

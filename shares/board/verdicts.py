@@ -210,6 +210,7 @@ def _forget(state: State, lease: Lease) -> None:
     state.waiting.pop(lease.lease, None)
     state.ripe.pop(lease.lease, None)
     lease.rig.shares.pop(lease.lease, None)
+    state.wake[lease.rig.key] = lease.rig
     for segment in lease.segments:
         job = state.jobs.get(segment.job)
         if job is not None and job.shares.pop(lease.lease, None) is not None:

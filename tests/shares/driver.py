@@ -66,6 +66,7 @@ class PlayedRig:
     rig: str
     session: int | None = None
     leases: dict[int, HeldLease] = field(default_factory=dict)
+    dropped: dict[int, HeldLease] = field(default_factory=dict)  # cancelled by the pool
     reasons: list[str] = field(default_factory=list)  # why it was disconnected
     difficulty: int = 0
     lies: Callable[[tuple[int, int, int]], bool] = lambda key: False
@@ -225,7 +226,8 @@ class House:
             case fx.Notify():
                 rig.leases[message.lease] = HeldLease(message.lease, message.segments)
             case fx.Cancel():
-                rig.leases.pop(message.lease, None)
+                if message.lease in rig.leases:
+                    rig.dropped[message.lease] = rig.leases.pop(message.lease)
             case fx.SetDifficulty():
                 rig.difficulty = message.work
             case fx.Disconnect():

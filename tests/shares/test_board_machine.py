@@ -120,6 +120,16 @@ class BoardMachine(RuleBasedStateMachine):
             held.next_part += 10**6  # the rig gives it up
             rig.leases.pop(lease, None)
 
+    @precondition(lambda self: any(rig.dropped for rig in self.online()))
+    @rule(data=st.data(), rows=st.integers(1, 40))
+    def submit_what_was_cancelled(self, data: st.DataObject, rows: int) -> None:
+        rig = data.draw(st.sampled_from([rig for rig in self.online() if rig.dropped]))
+        lease, held = rig.dropped.popitem()
+        if lease not in rig.leases:
+            rig.leases[lease] = held
+            self.house.submit(rig, lease, rows)
+            rig.leases.pop(lease, None)
+
     @precondition(lambda self: self.holding())
     @rule(data=st.data(), part=st.integers(0, 3), first=st.integers(0, 30), rows=st.integers(1, 9))
     def nonsense(self, data: st.DataObject, part: int, first: int, rows: int) -> None:

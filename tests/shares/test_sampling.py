@@ -1,0 +1,123 @@
+"""The draw: rates in integers, and which rows they take."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+
+import hypothesis.strategies as st
+import numpy as np
+from hypothesis import given
+
+from shares.trust.sampling import CHECK, REFEREE, draw, rate_ppm
+from shares.trust.standing import Standing
+
+KEY = bytes(range(32))
+DIGEST = hashlib.blake2b(b"part", digest_size=32).digest()
+
+
+def _rows(purpose: str, works: list[int], rate: int, *, lease: int = 7, part: int = 0) -> set[int]:
+    return set(draw(KEY, purpose, lease, part, DIGEST, np.array(works, np.int64), rate))
+
+
+def test_who_holds_nothing_is_sampled_in_full() -> None:
+    assert rate_ppm(0, 1, 100_000, 2, 10_000) == 1_000_000
+    assert rate_ppm(50, 1, 100_000, 2, 10_000) == 1_000_000
+
+
+def test_the_rate_follows_the_held_pay() -> None:
+    """Pay of 50 average rows: 2/50 = 4 %; of 10,000: the floor."""
+    assert rate_ppm(50 * 100, 1, 100_000, 2, 10_000) == 40_000
+    assert rate_ppm(50 * 300, 3, 100_000, 2, 10_000) == 40_000
+    assert rate_ppm(10_000 * 100, 1, 100_000, 2, 10_000) == 10_000
+    assert rate_ppm(10_000 * 100, 1, 100_000, 2, 1_000) == 1_000
+
+
+def test_the_mean_row_is_over_the_last_thousand() -> None:
+    standing = Standing("a", "r")
+    standing.accepted(1_000, 100_000)
+    assert standing.row_work == 100_000
+
+    standing.accepted(500, 150_000)
+    assert standing.row_work == 200_000
+    standing.accepted(5_000, 500_000)
+    assert standing.row_work == 100_000
+
+
+def test_a_rate_of_one_draws_every_eligible_row() -> None:
+    works = np.ones(5, np.int64)
+    eligible = np.array([True, False, True, True, False])
+
+    assert draw(KEY, CHECK, 1, 0, DIGEST, works, 1_000_000) == (0, 1, 2, 3, 4)
+    assert draw(KEY, CHECK, 1, 0, DIGEST, works, 1_000_000, eligible) == (0, 2, 3)
+
+
+def test_the_draw_can_be_recomputed_from_the_published_words() -> None:
+    """Written out with nothing but the standard library, as an auditor would."""
+    works = [1, 5, 9, 2, 2, 30, 1, 1, 7, 7] * 20
+    rate = 150_000
+    seed = hmac.new(
+        KEY,
+        b"inferpool/draw/1\0check\0" + (7).to_bytes(8, "big") + (3).to_bytes(4, "big") + DIGEST,
+        "sha256",
+    ).digest()
+    stream = hashlib.shake_256(seed).digest(8 * len(works))
+    expected = {
+        row
+        for row, work in enumerate(works)
+        if int.from_bytes(stream[8 * row : 8 * row + 8], "big") * 10**6 * sum(works)
+        < rate * work * len(works) * 2**64
+    }
+
+    assert 10 < len(expected) < 60
+    assert _rows(CHECK, works, rate, part=3) == expected
+
+
+def test_purposes_parts_and_leases_draw_independently() -> None:
+    """One draw per purpose: joining two must not thin either out."""
+    works = [1] * 20_000
+    checks = _rows(CHECK, works, 100_000)
+    referee = _rows(REFEREE, works, 100_000)
+
+    assert abs(len(checks & referee) - 200) < 60
+    for other in (_rows(CHECK, works, 100_000, part=1), _rows(CHECK, works, 100_000, lease=8)):
+        assert abs(len(checks & other) - 200) < 60
+
+
+def test_rows_are_drawn_in_proportion_to_their_work() -> None:
+    """1 % of 40,000 rows; rows of three times the work three times as often."""
+    works = [1, 3] * 20_000
+    rows = _rows(CHECK, works, 10_000)
+
+    assert abs(len(rows) - 400) < 80
+    heavy = sum(row % 2 for row in rows)
+    assert abs(heavy - 300) < 65
+
+
+def test_a_heavy_row_is_certain_before_the_rate_is() -> None:
+    works = [1] * 99 + [1_000]
+
+    assert 99 in _rows(CHECK, works, 200_000)
+
+
+@given(
+    st.lists(st.integers(1, 10**9), min_size=1, max_size=60),
+    st.integers(1, 999_999),
+    st.integers(0, 2**64 - 1),
+)
+def test_a_higher_rate_draws_the_same_rows_and_more(
+    works: list[int], rate: int, lease: int
+) -> None:
+    low = _rows(CHECK, works, rate, lease=lease)
+    high = _rows(CHECK, works, min(999_999, rate * 2), lease=lease)
+
+    assert low <= high
+
+
+@given(st.lists(st.booleans(), min_size=40, max_size=40))
+def test_eligibility_only_takes_rows_away(eligible: list[bool]) -> None:
+    works = np.arange(1, 41, dtype=np.int64)
+    everything = draw(KEY, CHECK, 5, 0, DIGEST, works, 300_000)
+    some = draw(KEY, CHECK, 5, 0, DIGEST, works, 300_000, np.array(eligible))
+
+    assert some == tuple(row for row in everything if eligible[row])
