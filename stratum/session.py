@@ -1,12 +1,11 @@
 """The protocol as a state machine without I/O: bytes in, typed messages out, for both ends.
 
-Everything that moves a session is in the two tables below. The application answers the
-handshake; a step is taken only when its answer is a success.
+Everything that moves a session is in the tables of ``stratum.states``. The application answers
+the handshake; a step is taken only when its answer is a success.
 """
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -14,28 +13,31 @@ import msgspec
 from stratum.errors import Code, LocalProtocolError, ProtocolViolation, words_of
 from stratum.frames import FrameReader, encode
 from stratum.messages import (
-    Authorize,
     Cancel,
     Configure,
     Count,
     Error,
     FromPool,
     FromRig,
-    Model,
     ModelFailed,
-    ModelReady,
-    Notify,
     Ping,
-    Reconnect,
     Release,
     Result,
-    RetireModel,
-    SetDifficulty,
     ShowMessage,
     Submit,
     Subscribe,
-    SuggestDifficulty,
 )
+from stratum.states import (
+    DONE_BEFORE,
+    HANDSHAKE,
+    MISSING,
+    MISSING_CODES,
+    NOTIFICATIONS,
+    REQUESTS,
+    State,
+)
+
+__all__ = ["MAX_FRAME", "SMALL_FRAME", "PoolSession", "RigSession", "State", "method_of"]
 
 SMALL_FRAME = 4 << 10
 """Bytes: the longest frame before authorisation, and of every method but ``mining.submit`` after
@@ -46,58 +48,6 @@ MAX_OPEN_REQUESTS = 4096
 """Requests that a rig may have unanswered."""
 
 
-class State(Enum):
-    """How far the handshake has come."""
-
-    NEW = "new"
-    CONFIGURED = "configured"
-    SUBSCRIBED = "subscribed"
-    AUTHORIZED = "authorized"
-    CLOSED = "closed"
-
-
-_N, _C, _S, _A = State.NEW, State.CONFIGURED, State.SUBSCRIBED, State.AUTHORIZED
-
-# {state: {request of the rig: the state once the pool has answered it with success}}
-REQUESTS: dict[State, dict[type[Any], State]] = {
-    _N: {Configure: _C, Ping: _N},
-    _C: {Subscribe: _S, Ping: _C},
-    _S: {Authorize: _A, SuggestDifficulty: _S, Ping: _S},
-    _A: {
-        SuggestDifficulty: _A,
-        ModelReady: _A,
-        ModelFailed: _A,
-        Submit: _A,
-        Release: _A,
-        Ping: _A,
-    },
-    State.CLOSED: {},
-}
-_ALWAYS: frozenset[type[Any]] = frozenset({Reconnect, ShowMessage})
-# {state: what the pool may send unasked}
-NOTIFICATIONS: dict[State, frozenset[type[Any]]] = {
-    _N: _ALWAYS,
-    _C: _ALWAYS,
-    _S: _ALWAYS,
-    _A: _ALWAYS | {SetDifficulty, Model, RetireModel, Notify, Cancel},
-    State.CLOSED: frozenset(),
-}
-HANDSHAKE: tuple[type[Any], ...] = (Configure, Subscribe, Authorize)
-
-# {state: the reason why a request that needs more is refused}
-_MISSING = {_N: "not_configured", _C: "not_subscribed", _S: "not_authorized", _A: "already_done"}
-_CODES = {
-    _N: Code.NOT_CONFIGURED,
-    _C: Code.NOT_SUBSCRIBED,
-    _S: Code.UNAUTHORIZED,
-    _A: Code.OTHER,
-}
-_DONE_BEFORE: dict[State, tuple[type[Any], ...]] = {
-    _N: (),
-    _C: (Configure,),
-    _S: (Configure, Subscribe),
-    _A: (Configure, Subscribe, Authorize),
-}
 # {message: (its free text, characters of it that the other end takes)}
 _TEXTS: dict[type[Any], tuple[str, int]] = {
     Configure: ("agent", 256),
@@ -418,8 +368,8 @@ class RigSession(_Session[FromPool]):
             )
         if kind not in NOTIFICATIONS[self.state]:
             raise ProtocolViolation(
-                _CODES[self.state],
-                _MISSING[self.state],
+                MISSING_CODES[self.state],
+                MISSING[self.state],
                 f"{method_of(kind)} came in state {self.state}",
             )
         return message
@@ -484,8 +434,8 @@ def _unknown_answer(answer: int) -> ProtocolViolation:
 
 
 def _refusal(request: int, state: State, kind: type[Any]) -> Error:
-    reason, code = _MISSING[state], _CODES[state]
-    if kind in _DONE_BEFORE[state]:
+    reason, code = MISSING[state], MISSING_CODES[state]
+    if kind in DONE_BEFORE[state]:
         reason, code = "already_done", Code.OTHER
     return Error(request, code, reason, words_of(reason))
 

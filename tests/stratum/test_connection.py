@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
 import trio
 import trio.testing
-from pairs import ANSWERS, CONFIGURED, NOTIFICATIONS, OUTCOME, REQUESTS, frame, values
+from session_pairs import ANSWERS, CONFIGURED, NOTIFICATIONS, OUTCOME, frame
+from stream_pairs import (
+    SUBMIT,
+    CountingStream,
+    authorised,
+    both,
+    everything,
+    raw_rig,
+    shake_hands,
+)
 
 from stratum import messages as wire
 from stratum.client import Handshake, RigConnection
@@ -22,100 +29,6 @@ from stratum.errors import (
 )
 from stratum.frames import encode
 from stratum.server import PoolConnection
-
-SUBMIT = REQUESTS[wire.Submit]
-
-
-class CountingStream(trio.abc.HalfCloseableStream):
-    """Counts what is sent, and how often."""
-
-    def __init__(self, inner: Any) -> None:
-        self.inner = inner
-        self.sends: list[int] = []
-
-    async def send_all(self, data: Any) -> None:
-        self.sends.append(len(data))
-        await self.inner.send_all(data)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self.inner.wait_send_all_might_not_block()
-
-    async def send_eof(self) -> None:
-        await self.inner.send_eof()
-
-    async def receive_some(self, max_bytes: int | None = None) -> Any:
-        return await self.inner.receive_some(max_bytes)
-
-    async def aclose(self) -> None:
-        await self.inner.aclose()
-
-
-async def accept_all(connection: PoolConnection) -> None:
-    """A pool that answers every request with success, until the end."""
-    try:
-        while True:
-            for message in await connection.receive():
-                connection.accept(message, ANSWERS.get(type(message), True))
-    except ConnectionClosed:
-        pass
-
-
-@asynccontextmanager
-async def both(
-    application: Callable[[PoolConnection], Any] = accept_all, **options: Any
-) -> AsyncIterator[tuple[RigConnection, PoolConnection]]:
-    """A rig and a pool joined by a memory stream, the pool's application running."""
-    rig_stream, pool_stream = trio.testing.memory_stream_pair()
-    async with trio.open_nursery() as nursery:
-        pool = PoolConnection(pool_stream, **options)
-
-        async def serve() -> None:
-            async with pool:
-                await application(pool)
-
-        nursery.start_soon(serve)
-        async with RigConnection(rig_stream, host="pool.example") as rig:
-            yield rig, pool
-        nursery.cancel_scope.cancel()
-
-
-async def shake_hands(rig: RigConnection, **changes: Any) -> Handshake:
-    fields: dict[str, Any] = {
-        "agent": "test/1",
-        "session": "",
-        "credit": 2,
-        "devices": [wire.Device(0, "cpu")],
-        "user": "a.r",
-        "token": "t",
-    }
-    return await rig.handshake(**(fields | changes))
-
-
-@asynccontextmanager
-async def raw_rig(**options: Any) -> AsyncIterator[tuple[Any, PoolConnection]]:
-    """A pool's connection, and the bare stream at its other end."""
-    stream, pool_stream = trio.testing.memory_stream_pair()
-    async with PoolConnection(pool_stream, **options) as pool:
-        yield stream, pool
-
-
-async def everything(stream: Any) -> list[Any]:
-    """What comes until the other end closes."""
-    data = b""
-    while some := await stream.receive_some(65536):
-        data += some
-    return values(data)
-
-
-async def authorised(stream: Any, pool: PoolConnection) -> None:
-    """Take a bare rig through the handshake."""
-    for number, kind in enumerate(ANSWERS, 1):
-        await stream.send_all(encode(kind(id=number, **REQUESTS[kind])))
-        (message,) = await pool.receive()
-        pool.accept(message, ANSWERS[kind])
-    seen: list[Any] = []
-    while len(seen) < len(ANSWERS):
-        seen += values(await stream.receive_some(65536))
 
 
 async def test_a_handshake_says_what_the_pool_said(autojump_clock: Any) -> None:
@@ -227,84 +140,6 @@ async def test_counters_count_bytes_and_frames() -> None:
         ]
 
 
-async def test_a_slow_reader_is_dropped_and_costs_nobody_else(autojump_clock: Any) -> None:
-    """A stream that takes nothing: once too much waits, the connection ends at once."""
-    stream, pool_stream = trio.testing.lockstep_stream_pair()
-    async with trio.open_nursery() as nursery:
-        pool = PoolConnection(pool_stream, max_buffered=10_000)
-        reasons = []
-
-        async def serve() -> None:
-            async with pool:
-                try:
-                    while True:
-                        for message in await pool.receive():
-                            pool.accept(message, ANSWERS.get(type(message), True))
-                except ConnectionClosed as error:
-                    reasons.append(error.reason)
-
-        nursery.start_soon(serve)
-        async with RigConnection(stream) as rig:
-            await shake_hands(rig)
-            for _ in range(2000):
-                if pool.closed:
-                    break
-                pool.queue(wire.SetDifficulty(0, 5))
-            assert pool.closed
-            await trio.testing.wait_all_tasks_blocked()
-            assert reasons == ["too_slow"]
-            pool.queue(wire.SetDifficulty(0, 5))  # nothing happens any more
-
-
-async def test_before_authorisation_little_may_wait(autojump_clock: Any) -> None:
-    """Pings that nobody reads the answers of do not fill the memory."""
-    stream, pool_stream = trio.testing.lockstep_stream_pair()
-    async with PoolConnection(pool_stream) as pool, trio.open_nursery() as nursery:
-
-        async def flood() -> None:
-            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-                for number in range(100_000):
-                    await stream.send_all(encode(wire.Ping(number + 1)) * 100)
-
-        nursery.start_soon(flood)
-        with pytest.raises(ConnectionClosed, match="too_slow"):
-            await pool.receive()
-        assert pool.buffered < 1 << 20
-
-
-async def test_who_does_not_authorise_in_time_is_told_and_closed(autojump_clock: Any) -> None:
-    """Also one that keeps sending a byte now and then."""
-    async with raw_rig() as (stream, pool), trio.open_nursery() as nursery:
-
-        async def drip() -> None:
-            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-                for byte in encode(wire.Configure(1, 1, "x" * 200)):
-                    await stream.send_all(bytes([byte]))
-                    await trio.sleep(1)
-
-        nursery.start_soon(drip)
-        started = trio.current_time()
-        with pytest.raises(ConnectionClosed, match="authorise_timeout"):
-            await pool.receive()
-        assert trio.current_time() - started <= 15 + 2
-        assert (await everything(stream))[0][:4] == ["error", 0, 24, "authorise_timeout"]
-
-
-async def test_a_slow_pool_is_not_the_rigs_delay(autojump_clock: Any) -> None:
-    """A rig that asked in time is not closed while our answer is being found."""
-
-    async def application(pool: PoolConnection) -> None:
-        while True:
-            for message in await pool.receive():
-                if isinstance(message, wire.Authorize):
-                    await trio.sleep(40)
-                pool.accept(message, ANSWERS.get(type(message), True))
-
-    async with both(application) as (rig, _):
-        await shake_hands(rig)
-        assert await rig.call(wire.ModelReady, model="m") is True
-
-
 async def test_the_handshake_may_be_answered_from_another_task(autojump_clock: Any) -> None:
     """``receive`` waits for the answer instead of reading on."""
 
@@ -321,53 +156,6 @@ async def test_the_handshake_may_be_answered_from_another_task(autojump_clock: A
 
     async with both(application) as (rig, _):
         await shake_hands(rig)
-
-
-async def test_a_silent_rig_is_pinged_and_then_given_up(autojump_clock: Any) -> None:
-    async with raw_rig(keepalive=60.0) as (stream, pool):
-        await authorised(stream, pool)
-        started = trio.current_time()
-        with pytest.raises(ConnectionClosed, match="silent"):
-            await pool.receive()
-        assert trio.current_time() - started == pytest.approx(180, abs=1)
-        assert [value[0] for value in await everything(stream)] == ["mining.ping"]
-
-
-async def test_ends_that_answer_pings_live_for_ever(autojump_clock: Any) -> None:
-    async with both() as (rig, pool):
-        await shake_hands(rig)
-        await trio.sleep(10_000)
-        assert await rig.call(wire.ModelReady, model="m") is True
-        assert not pool.closed
-
-
-async def test_silence_does_not_count_while_we_do_not_read(autojump_clock: Any) -> None:
-    """A pool that is behind stops reading: not the rig's silence, and the rig hears it live."""
-
-    async def application(pool: PoolConnection) -> None:
-        while True:
-            for message in await pool.receive():
-                pool.accept(message, ANSWERS.get(type(message), True))
-                if isinstance(message, wire.Submit):
-                    await trio.sleep(1000)
-
-    async with both(application) as (rig, pool):
-        await shake_hands(rig)
-        await rig.call(wire.Submit, **SUBMIT)
-        await trio.sleep(990)
-        assert not pool.closed
-        assert not rig.closed
-
-
-async def test_a_rig_gives_a_silent_pool_up(autojump_clock: Any) -> None:
-    stream, other = trio.testing.memory_stream_pair()
-    async with RigConnection(stream) as rig:
-        with pytest.raises(ConnectionClosed, match="silent"):
-            await rig.call(wire.Configure, protocol=1, agent="x")
-        assert [value[0] for value in await everything(other)] == [
-            "mining.configure",
-            "mining.ping",
-        ]
 
 
 async def test_a_violation_is_answered_before_the_connection_closes(autojump_clock: Any) -> None:
@@ -476,17 +264,6 @@ async def test_what_was_queued_is_sent_before_closing(autojump_clock: Any) -> No
     assert await everything(stream) == [["client.show_message", 0, "goodbye"]]
 
 
-async def test_closing_does_not_wait_long_for_a_peer_that_does_not_read(
-    autojump_clock: Any,
-) -> None:
-    _stream, pool_stream = trio.testing.lockstep_stream_pair()
-    started = trio.current_time()
-    async with PoolConnection(pool_stream) as pool:
-        pool.queue(wire.ShowMessage(0, "goodbye"))
-
-    assert trio.current_time() - started == pytest.approx(2, abs=0.1)
-
-
 async def test_an_error_of_the_application_is_not_wrapped() -> None:
     """The nursery inside is nobody's business."""
     with pytest.raises(KeyError):
@@ -512,18 +289,3 @@ async def test_our_own_mistakes_are_raised_where_they_are_made() -> None:
             pool.queue(wire.SetDifficulty(0, 5))
         with pytest.raises(LocalProtocolError):
             pool.accept(7)
-
-
-async def test_a_rig_that_falls_behind_stops_reading_and_catches_up(autojump_clock: Any) -> None:
-    """Notifications that nobody receives yet are bounded, and none is lost."""
-    async with both() as (rig, pool):
-        await shake_hands(rig)
-        for number in range(20_000):
-            pool.queue(wire.SetDifficulty(0, number))
-        await pool.drain()
-        await trio.testing.wait_all_tasks_blocked()
-        assert rig.frames_in < 5000  # the bound, and what one more read brings
-        received: list[Any] = []
-        while len(received) < 20_000:
-            received += await rig.receive()
-        assert [message.work for message in received] == list(range(20_000))

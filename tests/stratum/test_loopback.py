@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import trio
 import trustme
-from pairs import ANSWERS, REQUESTS, frame, values
+from session_pairs import ANSWERS, REQUESTS, frame, values
 
 from stratum import messages as wire
 from stratum.client import connect

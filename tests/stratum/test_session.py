@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from pairs import (
+from session_pairs import (
     ANSWERS,
     CONFIGURED,
     NOTIFICATIONS,

@@ -7,8 +7,8 @@ from typing import Any
 import msgpack
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pairs import ANSWERS, ORDER, joined
 from protocol_vectors import VECTORS
+from session_pairs import ANSWERS, ORDER, joined
 
 from stratum.errors import ProtocolViolation
 from stratum.session import PoolSession, RigSession, State
