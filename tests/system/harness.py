@@ -73,21 +73,15 @@ class Process:
         """Exit code, None while it runs."""
         return self._process.poll()
 
-    def event(self, name: str) -> dict[str, Any]:
-        """Wait for a JSON log line whose event is ``name``."""
+    def text(self, words: str) -> str:
+        """Wait for a log line that holds ``words``."""
         deadline = time.monotonic() + PATIENCE
-        seen = 0
         while time.monotonic() < deadline:
-            for line in self.lines[seen:]:
-                with contextlib.suppress(ValueError):
-                    found = json.loads(line)
-                    if isinstance(found, dict) and found.get("event") == name:
-                        return found
-            seen = max(0, len(self.lines) - 1)
-            if self.code is not None and not self._reader.is_alive():
-                break
+            for line in self.lines:
+                if words in line:
+                    return line
             time.sleep(0.02)
-        raise AssertionError(f"no event {name!r} from {self.command}:\n" + self.log())
+        raise AssertionError(f"no {words!r} from {self.command}:\n" + self.log())
 
     def log(self) -> str:
         """The last lines it wrote."""

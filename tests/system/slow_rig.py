@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,10 +12,10 @@ from typing import Any
 
 import structlog
 import trio
-from gpu_worker.rig import Rig
 
 from gpu_worker.config import RigConfig, parse_pool
 from gpu_worker.engine import Chunk, Engine, load_engine
+from gpu_worker.rig import Rig
 
 
 class SlowEngine(Engine):
@@ -46,7 +47,10 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--rows-per-second", type=float, required=True)
     options = parser.parse_args()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
 
     def factory(
         manifest: dict[str, Any],
