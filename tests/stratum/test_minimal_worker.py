@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import trio
-from scripted_pool import ScriptedPool, expected, some_shares
+from digest_pool import ScriptedPool, expected, some_shares
 
 from stratum.server import open_listeners
 
