@@ -158,7 +158,7 @@ class Gateway:
         """The account was closed: its rigs leave."""
         for session in list(self._sessions.values()):
             if session.account == account:
-                session.dismiss("account closed")
+                session.dismiss("closed_account")
 
     def say_goodbye(self, wait: float) -> None:
         """The pool stops: rigs keep what they have and come back after ``wait`` seconds."""
@@ -201,16 +201,14 @@ class _Session:
         self._authorised = False
         self._models: dict[str, RegisteredModel] = {}  # {digest: announced}
         self._lease_models: dict[int, str] = {}  # {lease: digest}
-        self._scope = trio.CancelScope()
 
     async def run(self) -> None:
         """Read messages until the connection ends or the board says so."""
-        with self._scope:
-            while True:
-                for message in await self.connection.receive():
-                    while not self._core.room.is_set():
-                        await self._core.room.wait()
-                    await self._received(message)
+        while True:
+            for message in await self.connection.receive():
+                while not self._core.room.is_set():
+                    await self._core.room.wait()
+                await self._received(message)
 
     def end(self) -> None:
         """The connection is gone."""
@@ -414,9 +412,8 @@ class _Session:
                 self.dismiss(message.reason)
 
     def dismiss(self, reason: str) -> None:
-        """Say why, then end the connection; what is queued is still sent."""
-        self.connection.queue(wire.ShowMessage(0, f"disconnected: {reason}"))
-        self._scope.cancel()
+        """Say why, and end the connection once that is sent."""
+        self.connection.dismiss(reason)
 
     def _notify(self, message: Notify) -> None:
         lengths, tokens = [], []
