@@ -156,7 +156,7 @@ class Demo:
 
     def _read(self, question: Callable[[sa.Connection], _Answer]) -> _Answer:
         """Ask the pool's database, beside the running pool."""
-        database = Database.open(self.house.pool_folder / "inferpool.db")
+        database = Database(self.house.pool_folder / "inferpool.db")
         try:
             with database.read() as connection:
                 return question(connection)
