@@ -19,6 +19,12 @@ def store_blocks(store: Store, place: str, report: IntakeReport) -> None:
         store.objects.put_file(block_object(place, number), block.path)
 
 
+def remove_blocks(store: Store, place: str, report: IntakeReport) -> None:
+    """Take back what ``store_blocks`` stored."""
+    for number in range(len(report.blocks)):
+        store.objects.delete(block_object(place, number))
+
+
 def store_packed(store: Store, job: int, report: IntakeReport) -> None:
     """Put a batch's blocks and lines into the object store."""
     store_blocks(store, job_place(job), report)

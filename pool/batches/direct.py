@@ -15,14 +15,14 @@ import msgspec
 import structlog
 import trio
 
-from pool.batches.admission import counts, reserve_and_pack, store_blocks
+from pool.batches.admission import counts, remove_blocks, reserve_and_pack, store_blocks
 from pool.batches.delivery import output_job
 from pool.batches.intake import IntakeJob, IntakeReport
 from pool.batches.lines import Line, LinesWriter
 from pool.batches.naming import new_direct_place
 from pool.batches.output import write_answer
 from pool.batches.packing import Packer
-from pool.batches.ports import Clock, Core, ModelRegistry, RegisteredModel
+from pool.batches.ports import Clock, Core, ModelRegistry
 from pool.batches.requests import OPERATIONS, Refusal, ServedModel, read_request
 from pool.batches.tokenize import tokenize
 from pool.batches.workers import Workers
@@ -55,16 +55,33 @@ class DirectAnswer:
     body: bytes
 
 
-def take_in_one(job: IntakeJob) -> IntakeReport | Refusal:
-    """Tokenise and pack one request: the whole input file is its body. For a worker process."""
-    (model,) = job.models.values()
-    body = msgspec.json.decode(job.input_path.read_bytes())
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Why a request is not served, as a worker process hands it back."""
+
+    status: int
+    code: str
+    message: str
+    param: str | None = None
+
+
+def take_in_one(job: IntakeJob) -> IntakeReport | Rejection:
+    """Check, tokenise and pack one request: the whole input file is its body. For a worker."""
+    try:
+        body = msgspec.json.decode(job.input_path.read_bytes())
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return Rejection(400, "invalid_json", f"the body must be JSON: {error}")
+    if not isinstance(body, dict):
+        return Rejection(400, "invalid_json", "the body must be a JSON object")
+    model = _model_of(body.get("model"), job)
+    if isinstance(model, Rejection):
+        return model
     request = read_request(body, job.endpoint, model)
     if isinstance(request, Refusal):
-        return request
+        return _rejected(request)
     (rows,) = tokenize([request], model)
     if isinstance(rows, Refusal):
-        return rows
+        return _rejected(rows)
     packer = Packer(job.folder, model)
     for row in rows:
         packer.add(row)
@@ -81,6 +98,23 @@ def take_in_one(job: IntakeJob) -> IntakeReport | Refusal:
         blocks=tuple(packer.blocks),
         lines_path=lines_path,
     )
+
+
+def _model_of(name: object, job: IntakeJob) -> ServedModel | Rejection:
+    if not isinstance(name, str):
+        return Rejection(400, "invalid_value", "model: must be a model's name", "model")
+    model = job.models.get(name)
+    if model is None:
+        text = f"there is no model {name[:80]!r}: GET /v1/models lists what there is"
+        return Rejection(404, "model_not_found", text, "model")
+    if OPERATIONS[job.endpoint] not in model.operations:
+        text = f"the model {name!r} does not serve {job.endpoint}"
+        return Rejection(400, "model_mismatch", text, "model")
+    return model
+
+
+def _rejected(refusal: Refusal) -> Rejection:
+    return Rejection(400, refusal.code, refusal.message, refusal.param)
 
 
 class DirectRequests:
@@ -117,45 +151,26 @@ class DirectRequests:
         self, workers: Workers, account: str, endpoint: str, body: bytes
     ) -> DirectAnswer:
         """Compute one request. Raises ``DirectError``."""
-        model = self._model_of(body, endpoint)
         self._number += 1
         folder = self._folder / f"direct-{self._number}"
         try:
-            packed = await self._take_in(workers, folder, endpoint, model, body)
-            if isinstance(packed, Refusal):
-                return DirectAnswer(400, msgspec.json.encode(packed.body()))
-            job = await trio.to_thread.run_sync(self._admit, account, endpoint, model, packed)
+            packed = await self._take_in(workers, folder, endpoint, body)
+            if isinstance(packed, Rejection):
+                raise DirectError(packed.status, packed.code, packed.message, param=packed.param)
+            job = await trio.to_thread.run_sync(self._admit, account, endpoint, packed)
             await self._wait(job)
             return await self._answer(workers, job, folder)
         finally:
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(partial(rmtree, folder, ignore_errors=True))
 
-    def _model_of(self, body: bytes, endpoint: str) -> RegisteredModel:
-        try:
-            # Only the name is taken out here; the rest is read in a worker.
-            name = msgspec.json.decode(body, type=_Named).model
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise DirectError(
-                400, "invalid_json", f"the body must be a JSON object with a model: {error}"
-            ) from None
-        model = self._models.get(name)
-        if model is None:
-            text = f"there is no model {name[:80]!r}: GET /v1/models lists what there is"
-            raise DirectError(404, "model_not_found", text, param="model")
-        if OPERATIONS[endpoint] not in model.manifest.operations:
-            text = f"the model {name!r} does not serve {endpoint}"
-            raise DirectError(400, "model_mismatch", text, param="model")
-        return model
-
     async def _take_in(
         self,
         workers: Workers,
         folder: Path,
         endpoint: str,
-        model: RegisteredModel,
         body: bytes,
-    ) -> IntakeReport | Refusal:
+    ) -> IntakeReport | Rejection:
         path = folder / "request"
 
         def write() -> None:
@@ -167,16 +182,17 @@ class DirectRequests:
             input_path=path,
             folder=folder,
             endpoint=endpoint,
-            models={model.name: ServedModel.of(model)},
+            models={model.name: ServedModel.of(model) for model in self._models.list()},
             max_lines=1,
             max_line_bytes=self._config.batches.max_line_bytes,
         )
         return await workers.run(take_in_one, job, direct=True)
 
-    def _admit(
-        self, account: str, endpoint: str, model: RegisteredModel, packed: IntakeReport
-    ) -> int:
-        """Store and pay a job in the state ``in_progress``; somebody waits for it from then on."""
+    def _admit(self, account: str, endpoint: str, packed: IntakeReport) -> int:
+        """Store and pay a job, ready to be worked on; its number."""
+        model = self._models.get(packed.model or "")
+        if model is None:
+            raise LookupError(f"the model {packed.model!r} was retired meanwhile")
         at = self._clock.now()
         values: dict[str, Any] = dict(counts(packed))
         place = new_direct_place()
@@ -198,6 +214,7 @@ class DirectRequests:
                 )
                 reserve_and_pack(connection, job, account, place, packed, self._config.money, at)
         except InsufficientQuotaError as error:
+            remove_blocks(self._store, place, packed)
             raise DirectError(429, "insufficient_quota", str(error)) from None
         return job
 
@@ -259,7 +276,3 @@ class _Waiting:
     def __init__(self) -> None:
         self.closed = trio.Event()
         self.state = ""
-
-
-class _Named(msgspec.Struct):
-    model: str

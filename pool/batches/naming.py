@@ -30,18 +30,18 @@ def file_object(file: str) -> str:
 
 
 def job_place(job: int) -> str:
-    """Where a batch's objects lie."""
-    return f"jobs/{job}"
+    """What the names of a batch's blocks begin with."""
+    return f"jobs/{job}/blocks/"
 
 
 def new_direct_place() -> str:
-    """Where a direct request's blocks lie; they are stored before the job has a number."""
-    return f"direct/{secrets.token_hex(16)}"
+    """The same of a direct request, whose blocks are stored before the job has a number."""
+    return f"direct/{secrets.token_hex(16)}-"
 
 
 def block_object(place: str, block: int) -> str:
     """The object of one block of the job at ``place``."""
-    return f"{place}/blocks/{block}"
+    return f"{place}{block}"
 
 
 def lines_object(job: int) -> str:

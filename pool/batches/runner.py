@@ -30,11 +30,22 @@ from pool.crashpoints import crash_point
 from pool.store import Store
 from pool.store.escrow import InsufficientQuotaError
 from pool.store.files import any_expired, take_expired_files
-from pool.store.jobs import OVER, JobRow, find_job, jobs_past, move_job, unfinished_jobs
+from pool.store.jobs import (
+    OVER,
+    JobRow,
+    find_job,
+    forget_blocks,
+    jobs_past,
+    move_job,
+    old_direct_blocks,
+    unfinished_jobs,
+)
 
 _log = structlog.get_logger("pool.batches")
 
 _WATCH_SECONDS = 1.0
+_SWEEP_SECONDS = 60.0
+_SWEEP_LIMIT = 999  # blocks at a time
 _OUTPUT_PAUSES = (1.0, 10.0)  # seconds until an output that failed is tried again
 
 
@@ -118,6 +129,7 @@ class BatchRunner:
             for row in interrupted:
                 self._resume(row)
             n.start_soon(self._watch)
+            n.start_soon(self._sweep)
             async for step, job in self._to_do:
                 n.start_soon(self._one_at_a_time, step, job)
 
@@ -315,6 +327,23 @@ class BatchRunner:
                     self._expiring.add(job)
                     self._steps.send_nowait((self._expire, job))
             await trio.to_thread.run_sync(self._remove_expired, now)
+
+    async def _sweep(self) -> None:
+        """Direct requests leave their blocks behind; nothing needs them once they are over."""
+        while True:
+            await trio.to_thread.run_sync(self._remove_direct_blocks, self._clock.now())
+            await trio.sleep(_SWEEP_SECONDS)
+
+    def _remove_direct_blocks(self, now: float) -> None:
+        # Whatever was still about to read a block of a job that ended has read it long since.
+        before = now - _SWEEP_SECONDS - self._config.http.direct_timeout_seconds
+        with self._store.database.read() as connection:
+            found = old_direct_blocks(connection, before, _SWEEP_LIMIT)
+        for name in found:
+            self._store.objects.delete(name)
+        if found:
+            with self._store.database.write() as connection:
+                forget_blocks(connection, found)
 
     def _past(self, now: float) -> list[int]:
         with self._store.database.read() as connection:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol, TypeVar
@@ -53,6 +54,14 @@ class WorkerProcesses:
 async def open_workers(batches: int) -> AsyncIterator[Workers]:
     """Workers for as long as the block lasts; ``batches`` of them may work on batches at once."""
     async with trio_parallel.open_worker_context(
-        idle_timeout=_IDLE_SECONDS, grace_period=_GRACE_SECONDS
+        idle_timeout=_IDLE_SECONDS, grace_period=_GRACE_SECONDS, init=_ignore_sigterm
     ) as context:
         yield WorkerProcesses(context, batches)
+
+
+def _ignore_sigterm() -> None:
+    """A service manager tells the whole group to stop; the pool ends its workers when it is time.
+
+    A worker that died first would look like one that its batch had broken.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -138,3 +138,21 @@ def refund_of(connection: sa.Connection, row: JobRow) -> int:
         )
     )
     return int(amount or 0)
+
+
+def old_direct_blocks(
+    connection: sa.Connection, before: float, limit: int
+) -> list[tuple[int, str]]:
+    """(job, object) of blocks of direct requests that began before then and are over."""
+    job, block = schema.job, schema.block
+    query = (
+        select(block.c.object)
+        .join(job, job.c.id == block.c.job)
+        .where(job.c.direct, job.c.state.in_(OVER), job.c.created < before)
+    )
+    return list(connection.scalars(query.limit(limit)))
+
+
+def forget_blocks(connection: sa.Connection, objects: Sequence[str]) -> None:
+    """Their objects are gone."""
+    connection.execute(sa.delete(schema.block).where(schema.block.c.object.in_(objects)))

@@ -270,3 +270,19 @@ async def test_expired_files_vanish(served: Served) -> None:
 
     assert not served.store.objects.exists(file.object)
     assert gone.status_code == 404
+
+
+async def test_direct_requests_leave_no_blocks_for_good(served: Served) -> None:
+    """Neither those that were served nor those that could not be paid."""
+    body = {"model": "tiny", "input": "w4"}
+    async with client_of(served) as client, client_of(served, served.poor_key) as poor:
+        assert (await client.post("/v1/embeddings", json=body)).status_code == 200
+        assert (await poor.post("/v1/embeddings", json=body)).status_code == 429
+        kept = served.store.objects.list("direct")
+        served.runner._remove_direct_blocks(served.clock.now())
+        still = served.store.objects.list("direct")
+        served.runner._remove_direct_blocks(served.clock.now() + 3600)
+
+    assert len(kept) == 1
+    assert still == kept
+    assert served.store.objects.list("direct") == []
