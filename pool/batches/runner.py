@@ -19,6 +19,7 @@ import trio
 from pool.batches.admission import counts, reserve_and_pack, store_packed
 from pool.batches.delivery import deliver, output_job, store_files
 from pool.batches.direct import DirectAnswer, DirectRequests
+from pool.batches.housekeeping import remove_direct_blocks, remove_expired_files
 from pool.batches.intake import IntakeJob, IntakeReport, LineError, take_in
 from pool.batches.naming import file_object, job_place, lines_object
 from pool.batches.output import OutputJob, write_output
@@ -29,15 +30,12 @@ from pool.config import Config
 from pool.crashpoints import crash_point
 from pool.store import Store
 from pool.store.escrow import InsufficientQuotaError
-from pool.store.files import any_expired, take_expired_files
 from pool.store.jobs import (
     OVER,
     JobRow,
     find_job,
-    forget_blocks,
     jobs_past,
     move_job,
-    old_direct_blocks,
     unfinished_jobs,
 )
 
@@ -45,7 +43,6 @@ _log = structlog.get_logger("pool.batches")
 
 _WATCH_SECONDS = 1.0
 _SWEEP_SECONDS = 60.0
-_SWEEP_LIMIT = 999  # blocks at a time
 _OUTPUT_PAUSES = (1.0, 10.0)  # seconds until an output that failed is tried again
 
 
@@ -326,37 +323,20 @@ class BatchRunner:
                 if job not in self._expiring:
                     self._expiring.add(job)
                     self._steps.send_nowait((self._expire, job))
-            await trio.to_thread.run_sync(self._remove_expired, now)
+            await trio.to_thread.run_sync(remove_expired_files, self._store, now)
 
     async def _sweep(self) -> None:
         """Direct requests leave their blocks behind; nothing needs them once they are over."""
         while True:
-            await trio.to_thread.run_sync(self._remove_direct_blocks, self._clock.now())
+            # Whatever was about to read a block of a job that ended has read it long since.
+            patience = _SWEEP_SECONDS + self._config.http.direct_timeout_seconds
+            before = self._clock.now() - patience
+            await trio.to_thread.run_sync(remove_direct_blocks, self._store, before)
             await trio.sleep(_SWEEP_SECONDS)
-
-    def _remove_direct_blocks(self, now: float) -> None:
-        # Whatever was still about to read a block of a job that ended has read it long since.
-        before = now - _SWEEP_SECONDS - self._config.http.direct_timeout_seconds
-        with self._store.database.read() as connection:
-            found = old_direct_blocks(connection, before, _SWEEP_LIMIT)
-        for name in found:
-            self._store.objects.delete(name)
-        if found:
-            with self._store.database.write() as connection:
-                forget_blocks(connection, found)
 
     def _past(self, now: float) -> list[int]:
         with self._store.database.read() as connection:
             return jobs_past(connection, now)
-
-    def _remove_expired(self, now: float) -> None:
-        with self._store.database.read() as connection:
-            if not any_expired(connection, now):
-                return
-        with self._store.database.write() as connection:
-            objects = take_expired_files(connection, now)
-        for name in objects:
-            self._store.objects.delete(name)
 
     # ── small things ─────────────────────────────────────────────────────────
 

@@ -140,10 +140,8 @@ def refund_of(connection: sa.Connection, row: JobRow) -> int:
     return int(amount or 0)
 
 
-def old_direct_blocks(
-    connection: sa.Connection, before: float, limit: int
-) -> list[tuple[int, str]]:
-    """(job, object) of blocks of direct requests that began before then and are over."""
+def old_direct_blocks(connection: sa.Connection, before: float, limit: int) -> list[str]:
+    """Objects of the blocks of direct requests that began before then and are over."""
     job, block = schema.job, schema.block
     query = (
         select(block.c.object)

@@ -21,6 +21,7 @@ from customer_side import (
 )
 
 from pool.batches import delivery, runner
+from pool.batches.housekeeping import remove_direct_blocks, remove_expired_files
 from pool.http import files
 from pool.store.files import find_file
 from pool.store.jobs import find_job, move_job, unfinished_jobs
@@ -266,7 +267,7 @@ async def test_expired_files_vanish(served: Served) -> None:
             assert file is not None
             connection.exec_driver_sql("UPDATE file SET expires = 1")
         gone = await client.get(f"/v1/files/{name}")
-        served.runner._remove_expired(served.clock.now())
+        remove_expired_files(served.store, served.clock.now())
 
     assert not served.store.objects.exists(file.object)
     assert gone.status_code == 404
@@ -279,9 +280,9 @@ async def test_direct_requests_leave_no_blocks_for_good(served: Served) -> None:
         assert (await client.post("/v1/embeddings", json=body)).status_code == 200
         assert (await poor.post("/v1/embeddings", json=body)).status_code == 429
         kept = served.store.objects.list("direct")
-        served.runner._remove_direct_blocks(served.clock.now())
+        remove_direct_blocks(served.store, served.clock.now() - 60)
         still = served.store.objects.list("direct")
-        served.runner._remove_direct_blocks(served.clock.now() + 3600)
+        remove_direct_blocks(served.store, served.clock.now() + 60)
 
     assert len(kept) == 1
     assert still == kept
