@@ -22,6 +22,7 @@ from pool.demo.corpus import Paragraph, read_corpus
 from pool.demo.evidence import Books, read_books, read_standings
 from pool.demo.house import MODEL, House, open_pool, set_up, start_rigs
 from pool.demo.live import shown
+from pool.demo.processes import ProcessError
 from pool.demo.search import QUERIES, search
 from pool.demo.watch import Scene, look
 from pool.store import Database
@@ -29,6 +30,7 @@ from pool.store import Database
 _Answer = TypeVar("_Answer")
 
 _LOOK_SECONDS = 0.5
+_CONNECT_SECONDS = 300.0
 _SETTLE_SECONDS = 30.0
 
 
@@ -102,8 +104,13 @@ class Demo:
 
     async def _rigs_ready(self, customer: Customer, scene: Scene) -> None:
         wanted = {f"{miner}.rig1" for miner in MINERS}
-        while not wanted <= scene.staged(MODEL):
+        give_up = trio.current_time() + _CONNECT_SECONDS
+        while missing := wanted - scene.staged(MODEL):
             self.house.crew.check()
+            if trio.current_time() > give_up:
+                raise ProcessError(
+                    f"{', '.join(sorted(missing))} did not get ready in {_CONNECT_SECONDS:.0f} s"
+                )
             await trio.sleep(_LOOK_SECONDS / 2)
             await look(customer, scene)
         self._say(

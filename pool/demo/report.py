@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pool.demo.claims import CHEAT, MINERS, Claim, Outcome
-from pool.demo.evidence import Conviction, Record
+from pool.demo.evidence import Record
 from pool.demo.search import QUERIES
 from pool.store.moneytable import Earned, MoneyTable
 
@@ -29,9 +29,7 @@ def tell(console: Console, outcome: Outcome, claims: Sequence[Claim], output: Pa
         soft_wrap=True,
     )
     _heading(console, "The cheat")
-    for words in conviction_told(
-        outcome.falsified, outcome.books.conviction, outcome.books.records[CHEAT].forfeited
-    ):
+    for words in cheat_told(outcome):
         console.print(words, highlight=False)
     _heading(console, "The money")
     console.print(money_table(outcome.books.money))
@@ -43,20 +41,21 @@ def tell(console: Console, outcome: Outcome, claims: Sequence[Claim], output: Pa
     _heading(console, "What was promised")
     for claim in claims:
         mark = Text("holds  ", "green") if claim.holds else Text("FAILS  ", "bold red")
-        console.print(mark + Text(f"{claim.says}: {claim.because}"), highlight=False)
+        console.print(mark + Text(f"{claim.says}: {claim.because}"), soft_wrap=True)
     stages = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in outcome.seconds.items())
     console.print(f"\n{stages}", highlight=False, soft_wrap=True)
 
 
-def conviction_told(falsified: int, found: Conviction | None, forfeited: int) -> list[str]:
+def cheat_told(outcome: Outcome) -> list[str]:
     """How the cheat was found, in sentences."""
-    said = f"{CHEAT} replaced {falsified:,} of its vectors by the mean of two others."
+    found = outcome.books.conviction
+    said = f"{CHEAT} replaced {outcome.falsified:,} of its vectors by the mean of two others."
     if found is None:
         return [said, "It was not found out."]
     shares = (
         "its first share"
         if found.shares_delivered == 1
-        else (f"{found.shares_delivered:,} of its shares")
+        else f"{found.shares_delivered:,} of its shares"
     )
     how = []
     if found.wrong:
@@ -66,12 +65,15 @@ def conviction_told(falsified: int, found: Conviction | None, forfeited: int) ->
         )
     if found.false_checks:
         how.append(f"it called {found.false_checks:,} right rows of others wrong")
+    returned = outcome.books.money.accounts.get(CHEAT, Earned()).rejected
+    forfeited = outcome.books.records[CHEAT].forfeited
     return [
         said,
         f"It was found out {found.seconds:.1f} s after it was given work, when it had delivered"
         f" {shares}: {'; '.join(how) or found.reason}.",
-        f"The reason on record is {found.reason}. It forfeited {forfeited:,} units, its rows"
-        " were computed again by others, and it is banned.",
+        f"The pay of the wrong share went back ({returned:,} units), all else that it had earned"
+        f" was forfeited ({forfeited:,} units), its rows were computed again by others, and it is"
+        " banned.",
     ]
 
 
@@ -114,13 +116,14 @@ def shares_table(records: Mapping[str, Record]) -> Table:
 def earnings_table(accounts: Mapping[str, Earned], records: Mapping[str, Record]) -> Table:
     """What each account earned for which work, lost, and keeps."""
     return _figures(
-        ("account", "work: rows", "pay", "work: checks", "pay", "forfeited", "keeps"),
+        ("account", "work: rows", "pay", "work: checks", "pay", "returned", "forfeited", "keeps"),
         {
             miner: (
                 earned.work,
                 earned.pay,
                 earned.check_work,
                 earned.check_pay,
+                earned.rejected,
                 record.forfeited,
                 record.keeps,
             )

@@ -32,7 +32,7 @@ def good() -> Outcome:
         accounts={
             "ada": Earned(work=30, pay=30, check_work=1, check_pay=1),
             "grace": Earned(work=30, pay=30),
-            "mallory": Earned(forfeited=20),
+            "mallory": Earned(rejected=30, forfeited=20),
         },
     )
     return Outcome(

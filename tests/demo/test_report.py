@@ -35,7 +35,8 @@ def test_the_report_has_every_part(good, console):
         "6 vectors",
         "2 of the 11 rows of share 3 were found wrong (referee)",
         "1.5 s after it was given work, when it had delivered its first share",
-        "forfeited 20 units",
+        "went back (30 units)",
+        "was forfeited (20 units)",
         "heapq.merge/1",
         "holds the price is divided to the unit: 64 of 64 units",
     ):
@@ -63,16 +64,22 @@ def test_a_claim_that_fails_says_so(good, console):
     assert "FAILS  every text came back once" in printed(console)
 
 
-def test_a_cheat_that_got_away_is_told_without_excuse():
+def test_a_cheat_that_got_away_is_told_without_excuse(good):
     """No conviction, no story."""
-    assert report.conviction_told(3, None, 0)[-1] == "It was not found out."
+    free = replace(good, books=replace(good.books, conviction=None))
+
+    assert report.cheat_told(free)[-1] == "It was not found out."
 
 
 def test_a_cheat_found_through_its_checks_is_told_as_such(good):
     """A rig can also be found out by the checks it was given."""
     found = replace(good.books.conviction, wrong=0, false_checks=2)
+    books = replace(good.books, conviction=found)
 
-    assert "it called 2 right rows of others wrong" in report.conviction_told(4, found, 20)[1]
+    assert (
+        "it called 2 right rows of others wrong"
+        in (report.cheat_told(replace(good, books=books))[1])
+    )
 
 
 def test_a_banned_rig_stays_in_the_live_picture():
