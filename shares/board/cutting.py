@@ -240,8 +240,10 @@ def _allowed(state: State, rig: Rig, job: Job, share: _Share) -> int:
     """
     policy = state.policy
     rate = rig.rate(policy)
-    guided = int(job.open_work * rate / (2 * max(rate, state.rate_of(job.model))))
-    limit = max(policy.min_difficulty, guided)
+    limit = job.open_work
+    everybody = state.rate_of(job.model)
+    if everybody > rate:  # alone it can take it all
+        limit = max(policy.min_difficulty, int(job.open_work * rate / (2 * everybody)))
     held = job.held_by.get(rig.key[0], 0)
     if held and _others_have_room(state, rig, job.model):
         left = (job.work - job.accepted_work) * policy.concentration_ppm // PPM

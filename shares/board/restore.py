@@ -87,6 +87,7 @@ def _lease(state: State, stored: StoredLease) -> None:
     count = sum(segment.rows for segment in stored.segments)
     works = np.zeros(count, np.int64)
     allowed = max(policy.lease_min_seconds, stored.deadline - stored.issued)
+    back = state.at + policy.restart_grace_seconds  # the pool's absence is not held against it
     lease = Lease(
         lease=stored.lease,
         rig=rig,
@@ -97,13 +98,14 @@ def _lease(state: State, stored: StoredLease) -> None:
         work=stored.work,
         difficulty=stored.difficulty,
         issued=stored.issued,
-        deadline=state.at + allowed,  # the pool's own absence is not held against it
-        latest=state.at + allowed * policy.lease_factor,
+        deadline=back + allowed,
+        latest=back + allowed * policy.lease_factor,
         direct=_direct(state, stored),
         works=works,
         left=0,
         state=stored.state,
-        ended_at=state.at,
+        # What was on its way to a cancelled lease was lost with the connection.
+        ended_at=0.0 if stored.state == "cancelled" else state.at,
     )
     for segment, begin, stop, row in lease.pieces(0, count):
         block = state.block(segment.job, segment.block)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
-from driver import MODEL, House, HeldLease, PlayedRig
+from driver import MODEL, HeldLease, House, PlayedRig
 
 from shares.blocks import Kind
 from shares.board import Policy
@@ -198,6 +200,7 @@ def test_an_account_holds_a_quarter_while_others_could_work() -> None:
 
     house.cancel(1)
     for lease in list(anna.leases):
+        house.at += 10
         house.submit(anna, lease)
     house.handle(ev.ModelStaged(at=house.at, session=ben_session, model=MODEL))
     house.open_job(2, rows=400)
@@ -254,7 +257,7 @@ def test_a_rig_whose_shares_come_to_nothing_rests_longer_each_time() -> None:
             )
         house.tick(1)
 
-    gaps = [later - earlier for earlier, later in zip(issued, issued[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(issued)]
     assert gaps == [1, 2, 4, 8, 16]
 
 

@@ -113,12 +113,12 @@ def test_customers_are_served_in_turns_by_work() -> None:
     """A customer with ten times the rows gets no more than another while both wait."""
     house = House(PROVED)
     rig = house.connect("anna", model=None)
-    house.open_job(1, rows=2_000, account="big")
-    house.open_job(2, rows=200, account="small")
+    house.open_job(1, rows=5_000, account="big")
+    house.open_job(2, rows=500, account="small")
     assert rig.session is not None
     house.handle(ev.ModelStaged(at=house.at, session=rig.session, model=MODEL))
     for _ in range(10):
-        house.at += 1
+        house.at += 10
         house.submit(rig)
 
     assert abs(_work_of(house, "big") - _work_of(house, "small")) <= 2 * rig.difficulty
@@ -219,9 +219,7 @@ def test_a_cancelled_job_does_not_pay_what_comes_too_late() -> None:
     house.tick(1_000)
 
     assert house.jobs[1].closed == "cancelled"
-    effects = house.raw_submit(
-        rig, lease, part=0, first_row=0, rows=len(held.keys), final=True
-    )
+    effects = house.raw_submit(rig, lease, part=0, first_row=0, rows=len(held.keys), final=True)
     assert any(isinstance(e, fx.Refused) and e.code == 21 for e in effects)
     assert house.shares[lease].verdict == "void"
 

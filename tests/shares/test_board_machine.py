@@ -11,7 +11,21 @@ from shares.board import Policy
 from shares.board import effects as fx
 from shares.board import events as ev
 
-RIGS = [("anna", "one"), ("anna", "two"), ("ben", "r"), ("cheat", "r"), ("flip", "r"), ("coll", "r")]
+RIGS = [
+    ("anna", "one"),
+    ("anna", "two"),
+    ("ben", "r"),
+    ("cheat", "r"),
+    ("flip", "r"),
+    ("coll", "r"),
+]
+    ("anna", "one"),
+    ("anna", "two"),
+    ("ben", "r"),
+    ("cheat", "r"),
+    ("flip", "r"),
+    ("coll", "r"),
+]
 
 
 def _cheats(key: tuple[int, int, int]) -> bool:
@@ -157,7 +171,9 @@ class BoardMachine(RuleBasedStateMachine):
         assert rig.session is not None
         kind = ev.PartMalformed if malformed else ev.LeaseReleased
         self.house.handle(
-            kind(at=self.house.at, session=rig.session, request=1, lease=lease, reason="wrong_shape")
+            kind(
+                at=self.house.at, session=rig.session, request=1, lease=lease, reason="wrong_shape"
+            )
         )
 
     @rule(seconds=st.sampled_from([0.5, 1.0, 6.0, 20.0, 50.0, 200.0]))

@@ -53,9 +53,7 @@ def test_jumps_are_capped_at_four() -> None:
     assert retarget(100_000, 1, CEILING, POLICY) == 25_000
 
 
-@given(
-    st.integers(1_000, 1 << 40), st.floats(1e-3, 1e12), st.integers(1_000, 1 << 40)
-)
+@given(st.integers(1_000, 1 << 40), st.floats(1e-3, 1e12), st.integers(1_000, 1 << 40))
 def test_difficulty_is_always_within_bounds(current: int, rate: float, ceiling: int) -> None:
     found = retarget(current, rate, ceiling, POLICY)
 

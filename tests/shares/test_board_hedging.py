@@ -1,0 +1,157 @@
+"""The tail: rows that a slow rig holds are leased once more to a faster one."""
+
+from __future__ import annotations
+
+import pytest
+from driver import House, PlayedRig
+
+from shares.blocks import Kind
+from shares.board import Policy
+from shares.board import effects as fx
+
+POLICY = Policy(probation_shares=0, min_difficulty=100, initial_difficulty=1_000, check_floor_ppm=1)
+
+
+def _tail(policy: Policy = POLICY, **how: int) -> tuple[House, PlayedRig, PlayedRig, int]:
+    """Slow holds the last share; Fast, ten times as fast, has nothing to do."""
+    house = House(policy)
+    house.established("slow")
+    house.established("fast")
+    slow = house.connect("slow", credit=1)
+    fast = house.connect("fast", credit=2)
+    house.open_job(rows=60, **how)
+    while True:
+        house.at += 1
+        while fast.leases and _kinds(fast) == {Kind.ROW}:
+            house.submit(fast)
+        if fast.leases and Kind.HEDGE in _kinds(fast):
+            break
+        house.tick(0)
+        assert house.at < 1_100, "no hedge came"
+    return house, slow, fast, next(iter(slow.leases))
+
+
+def _kinds(rig: PlayedRig) -> set[Kind]:
+    return {s.kind for lease in rig.leases.values() for s in lease.segments}
+
+
+def test_the_tail_is_leased_twice() -> None:
+    """The hedge holds rows that the slow rig still owes, and no others."""
+    _house, slow, fast, lease = _tail()
+    hedge = next(iter(fast.leases.values()))
+
+    assert set(hedge.keys) <= set(slow.leases[lease].keys)
+
+
+def test_the_faster_result_wins_and_the_slower_lease_is_cancelled(of) -> None:
+    house, slow, fast, lease = _tail()
+    effects = house.submit(fast)
+
+    assert sum(c.amount for c in of(effects, fx.CreditEarned) if c.kind == "row") > 0
+    cancelled = [e for log in house.log for e in of(log, fx.Cancel)]
+    assert ("superseded", lease) in {(e.reason, e.lease) for e in cancelled}
+    assert house.shares[lease].state == "cancelled"
+    house.work(slow, fast)
+    house.assert_complete()
+
+
+def test_the_slower_result_may_still_win(of) -> None:
+    house, slow, fast, lease = _tail()
+    house.submit(slow, lease)
+
+    assert not fast.leases
+    house.work(slow, fast)
+    house.assert_complete()
+
+
+def test_an_honest_loser_in_time_is_paid_as_a_checker(of) -> None:
+    """Its result was on the way when the cancel came: compared, equal, paid from the budget."""
+    house, slow, fast, lease = _tail(check_budget=10**6)
+    house.submit(fast)
+    slow.leases[lease] = slow.dropped.pop(lease)
+    effects = house.submit(slow, lease)
+
+    (credit,) = [c for c in of(effects, fx.CreditEarned) if c.account == "slow"]
+    assert (credit.kind, credit.source) == ("hedge", "check")
+    house.work(slow, fast)
+    house.assert_complete()
+
+
+@pytest.mark.parametrize("budget", [0])
+def test_a_loser_without_a_budget_is_not_paid(of, budget: int) -> None:
+    house, slow, fast, lease = _tail(check_budget=budget)
+    house.submit(fast)
+    slow.leases[lease] = slow.dropped.pop(lease)
+
+    assert not of(house.submit(slow, lease), fx.CreditEarned)
+
+
+def test_a_loser_of_the_same_account_is_not_paid(of) -> None:
+    house = House(POLICY)
+    house.established("anna", "slow")
+    house.established("anna", "fast")
+    slow = house.connect("anna", "slow", credit=1)
+    fast = house.connect("anna", "fast", credit=2)
+    house.open_job(rows=60, check_budget=10**6)
+    lease = next(iter(slow.leases))
+    for _ in range(60):
+        house.at += 1
+        while fast.leases:
+            house.submit(fast)
+        house.tick(0)
+        if lease in slow.dropped:
+            break
+    slow.leases = {lease: slow.dropped.pop(lease)}
+
+    assert not of(house.submit(slow, lease), fx.CreditEarned)
+
+
+def test_a_fast_fake_does_not_win_unseen(of) -> None:
+    """The hedge's false rows are differed from by the honest loser: the referee decides."""
+    house, slow, fast, lease = _tail(check_budget=10**6)
+    fast.lies = lambda key: True
+    house.submit(fast)
+    slow.leases[lease] = slow.dropped.pop(lease)
+    house.submit(slow, lease)
+
+    assert fast.reasons == ["banned"]
+    house.work(slow, house.connect("zoe"))
+    house.assert_complete()
+
+
+def test_a_false_loser_is_found_too() -> None:
+    house, slow, fast, lease = _tail(check_budget=10**6)
+    house.submit(fast)
+    slow.leases[lease] = slow.dropped.pop(lease)
+    slow.lies = lambda key: True
+    house.submit(slow, lease)
+
+    assert slow.reasons == ["banned"]
+    house.work(fast)
+    house.assert_complete()
+
+
+def test_a_row_is_never_held_by_three() -> None:
+    """A third rig finds nothing to hedge (the invariants would say so)."""
+    house, _slow, _fast, _lease = _tail()
+    house.established("third")
+    rigs = [house.connect(name, credit=4) for name in ("slow", "fast", "third")]
+    house.tick(1)
+    house.tick(1)
+
+    house.work(*rigs)
+    house.assert_complete()
+
+
+def test_a_rig_that_would_be_later_gets_nothing() -> None:
+    """No second lease when the first is expected to end sooner."""
+    house = House(POLICY)
+    house.established("anna")
+    house.established("ben")
+    anna = house.connect("anna", credit=1)
+    house.open_job(rows=10)
+    house.connect("ben", credit=1)
+    house.tick(1)
+
+    assert len(house.shares) == 1
+    assert anna.leases

@@ -1,0 +1,375 @@
+"""Wrong rows: found, proved by the referee, and answered in proportion."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from driver import KEY, HeldLease, House, PlayedRig, false_digest, true_digest
+
+from shares.board import Policy
+from shares.board import effects as fx
+from shares.board import events as ev
+from shares.results import part_digest
+from shares.trust.sampling import REFEREE, draw
+
+SMALL = Policy(min_difficulty=100, initial_difficulty=2_000)
+CHECKED = Policy(
+    probation_shares=0,
+    min_difficulty=100,
+    initial_difficulty=2_000,
+    check_floor_ppm=1_000_000,
+)
+
+
+def _cheat(rig: PlayedRig, *, every: int = 5, name: str = "liar") -> PlayedRig:
+    rig.lies = lambda key: key[2] % every == 0
+    rig.liar = name
+    return rig
+
+
+def _share_of(house: House, account: str, number: int = 0):
+    return [share for share in house.shares.values() if share.issued.account == account][number]
+
+
+def test_a_cheat_with_one_row_in_five_is_rejected_at_its_first_share(of) -> None:
+    """Three rigs of three accounts; the cheat's first share is its last; the job is whole."""
+    house = House(SMALL)
+    rigs = [house.connect(name) for name in ("anna", "ben")]
+    cheat = _cheat(house.connect("carl"))
+    house.open_job(rows=300)
+    house.work(*rigs, cheat)
+
+    house.assert_complete()
+    (first, *others) = [s for s in house.shares.values() if s.issued.account == "carl"]
+    assert (first.verdict, first.reason) == ("rejected", "wrong_row")
+    assert all(share.verdict != "cleared" for share in others)
+    assert cheat.reasons == ["banned"]
+    assert house.trust["carl", "r"].offences == 1
+
+
+def test_one_wrong_row_costs_the_share_and_is_not_an_offence(of) -> None:
+    """A bit flip: the share is done again, the rig goes on."""
+    house = House(SMALL)
+    house.open_job(rows=300)
+    rig = house.connect("anna")
+    effects = house.submit(rig, wrong={3})
+    flat = effects + house.log[-1] + house.log[-2]
+
+    assert _share_of(house, "anna").verdict == "rejected"
+    trust = house.trust["anna", "r"]
+    assert (trust.isolated, trust.offences, trust.rejected_shares) == (1, 0, 1)
+    assert not of(flat, fx.HeldForfeited)
+    assert rig.session is not None
+    house.work(rig)
+    house.assert_complete()
+
+
+LOW = Policy(
+    probation_shares=0,
+    min_difficulty=100,
+    initial_difficulty=2_000,
+    check_floor_ppm=1,
+    window_seconds=100,
+)
+
+
+def _drawn_if(house: House, lease: int, wrong: set[int]) -> set[int]:
+    """Rows of a share of LOW that the referee would draw, were these rows wrong."""
+    share = house.shares[lease].issued
+    keys = HeldLease(lease, share.segments).keys
+    digests = b"".join(
+        false_digest(*key) if row in wrong else true_digest(*key) for row, key in enumerate(keys)
+    )
+    works = np.full(len(keys), 100, np.int64)
+    rate = 2 * 100_000 * 1_000 // 1_000
+    return set(draw(KEY, REFEREE, lease, 0, part_digest(digests), works, rate))
+
+
+def _low() -> tuple[House, PlayedRig]:
+    """An established rig that holds the pay of 10 rows: sampled at 2/10."""
+    house = House(LOW, referee=False)
+    house.established("anna", held=1_000)
+    rig = house.connect("anna", credit=10)
+    house.open_job(rows=2_000)
+    return house, rig
+
+
+def test_a_share_with_one_row_found_is_counted_through(of) -> None:
+    """The draw met one wrong row of two: the referee computes the rest and finds the other."""
+    house, rig = _low()
+    lease = next(iter(rig.leases))
+    lies = next(
+        {a, b}
+        for a in range(20)
+        for b in range(a)
+        if len(_drawn_if(house, lease, {a, b}) & {a, b}) == 1
+    )
+    house.submit(rig, lease, wrong=lies)
+    assert len({row for want in house.asked for row in want.rows} & lies) == 1
+    house.referee = True
+    house.answer()
+
+    assert house.shares[lease].verdict == "rejected"
+    assert (house.trust["anna", "r"].isolated, house.trust["anna", "r"].offences) == (1, 1)
+    assert lies <= {row for _, _, row in house.referee_rows}
+
+
+def test_a_share_counted_through_without_another_row_stays_a_bit_flip(of) -> None:
+    house, rig = _low()
+    lease = next(iter(rig.leases))
+    lie = next(row for row in range(20) if row in _drawn_if(house, lease, {row}))
+    house.submit(rig, lease, wrong={lie})
+    house.referee = True
+    house.answer()
+
+    rows = {row for _, _, row in house.referee_rows}
+    assert {row for _, _, row in HeldLease(0, house.shares[lease].issued.segments).keys} <= rows
+    assert (house.trust["anna", "r"].isolated, house.trust["anna", "r"].offences) == (1, 0)
+
+
+def test_a_suspects_other_shares_are_checked_in_full(of) -> None:
+    """After an isolated wrong row every uncleared row of the rig is drawn."""
+    house, rig = _low()
+    first, second = list(rig.leases)[:2]
+    house.submit(rig, first)
+    before = [d.row for d in house.drawn.values() if d.lease == first]
+    lie = next(row for row in range(20) if row in _drawn_if(house, second, {row}))
+    house.submit(rig, second, wrong={lie})
+    assert len(before) < 20
+    house.asked.reverse()
+    want = house.asked.pop(0)
+    house.handle(
+        ev.RefereeAnswered(
+            at=house.at,
+            job=1,
+            block=0,
+            rows=want.rows,
+            digests=b"".join(true_digest(1, 0, row) for row in want.rows),
+        )
+    )
+
+    assert house.shares[second].verdict == "rejected"
+    assert len({d.row for d in house.drawn.values() if d.lease == first}) == 20
+    third = next(iter(rig.leases))
+    (part,) = of(house.submit(rig, third), fx.PartAccepted)
+    assert part.check_rate_ppm == 1_000_000, "and what it holds already, as it comes"
+
+
+def test_a_second_isolated_row_is_an_offence(of) -> None:
+    house = House(SMALL)
+    house.open_job(rows=600)
+    rig = house.connect("anna")
+    house.submit(rig, wrong={3})
+    assert house.trust["anna", "r"].offences == 0
+    house.tick(1)
+    house.submit(rig, wrong={4})
+
+    trust = house.trust["anna", "r"]
+    assert (trust.isolated, trust.offences) == (2, 1)
+    assert rig.reasons == ["banned"]
+
+
+def test_an_offence_forfeits_what_is_pending_and_held(of) -> None:
+    """The share that proves it goes back to the customer; the others' pay is forfeited."""
+    house = House(Policy(min_difficulty=100, initial_difficulty=2_000, probation_shares=0))
+    house.established("anna", held=5_000)
+    rig = house.connect("anna", credit=10)
+    house.open_job(rows=2_000)
+    house.referee = False
+    house.at += 1
+    honest = next(iter(rig.leases))
+    house.submit(rig, honest, rows=2)
+    house.at += 1
+    house.submit(rig, honest)
+    lying = next(iter(rig.leases))
+    held = rig.leases[lying]
+    house.submit(rig, lying, wrong=set(range(len(held.keys))))
+    house.asked.reverse()  # its answer comes first
+    house.referee = True
+    house.answer()
+    house.work(house.connect("zoe"))
+
+    assert house.shares[lying].verdict == "rejected"
+    assert (house.shares[lying].reason, house.shares[lying].forfeit) == ("wrong_row", False)
+    assert (house.shares[honest].reason, house.shares[honest].forfeit) == ("offence", True)
+    assert [(f.units, f.offence, f.lease) for f in house.forfeits] == [(5_000, 1, lying)]
+    assert house.trust["anna", "r"].held == 0
+    house.assert_complete()
+
+
+def test_a_ban_ends_and_the_next_one_is_twice_as_long() -> None:
+    house = House(SMALL)
+    house.open_job(rows=2_000)
+    cheat = _cheat(house.connect("carl"))
+    house.submit(cheat)
+    assert house.trust["carl", "r"].banned_until == house.at + 3_600
+
+    house.connect("carl")
+    assert cheat.reasons == ["banned", "banned"]
+    house.connect("carl", "another")
+    assert house.rigs["carl", "another"].reasons == ["banned"]
+
+    house.tick(3_601)
+    house.connect("carl", "another")
+    assert house.rigs["carl", "another"].session is not None
+    house.connect("carl")
+    assert cheat.session is not None
+    while cheat.session is not None:
+        house.submit(cheat)
+    assert house.trust["carl", "r"].banned_until == house.at + 7_200
+
+
+def test_a_known_rig_of_an_account_may_come_while_another_is_banned() -> None:
+    """Only new names wait for the ban's end."""
+    house = House(SMALL)
+    house.established("carl", "old")
+    house.open_job(rows=2_000)
+    house.submit(_cheat(house.connect("carl")))
+    house.connect("carl", "old")
+
+    assert house.rigs["carl", "old"].session is not None
+
+
+def test_a_mismatch_goes_to_the_referee_who_finds_the_share_guilty(of) -> None:
+    """Ben checks Anna's row, differs, and is right."""
+    house, _anna, _ben = _pair(lies_of="anna")
+    ended = [e for e in house.ended.values() if e.outcome == "guilty"]
+
+    assert ended
+    assert {e.checker for e in ended} <= {"ben.r", "referee"}
+    assert "ben.r" in {e.checker for e in ended}
+    assert house.trust["anna", "r"].rejected_shares > 0
+    assert house.trust["ben", "r"].rejected_shares == 0
+    house.assert_complete()
+
+
+def test_a_wrong_accuser_loses_its_own_share(of) -> None:
+    """Ben lies in check rows: Anna's share stands, Ben's is rejected, and Ben is banned."""
+    house, _anna, _ben = _pair(lies_of="ben")
+    outcomes = {e.outcome for e in house.ended.values() if e.checker == "ben.r"}
+
+    assert "accuser_wrong" in outcomes
+    assert house.trust["anna", "r"].rejected_shares == 0
+    assert house.trust["ben", "r"].offences == 1
+    house.assert_complete()
+
+
+def test_when_both_are_wrong_both_pay(of) -> None:
+    """They lie differently about the same rows."""
+    house, _anna, _ben = _pair(lies_of="both")
+    outcomes = {e.outcome for e in house.ended.values()}
+
+    assert "both_wrong" in outcomes
+    assert house.trust["anna", "r"].offences == 1
+    assert house.trust["ben", "r"].offences == 1
+
+
+def _pair(lies_of: str) -> tuple[House, PlayedRig, PlayedRig]:
+    """Two established rigs that check each other in full, some of whose rows are false."""
+    house = House(CHECKED)
+    house.established("anna")
+    house.established("ben")
+    anna = house.connect("anna", credit=2)
+    ben = house.connect("ben", credit=2)
+    if lies_of in ("anna", "both"):
+        _cheat(anna, every=2, name="anna")
+    if lies_of in ("ben", "both"):
+        _cheat(ben, every=2, name="ben")
+    house.open_job(rows=200, check_budget=10**6)
+    honest = house.connect("zoe")
+    for _ in range(400):
+        house.at += 1
+        for rig in (anna, ben, honest):
+            if rig.session is not None and rig.leases:
+                house.submit(rig)
+        house.tick(0)
+        if house.jobs[1].closed:
+            break
+    return house, anna, ben
+
+
+def test_colluding_checkers_are_found_by_the_referees_draw() -> None:
+    """Every rig lies alike and checks agree: the referee's own sample still finds it."""
+    house = House(
+        Policy(
+            probation_shares=0,
+            min_difficulty=100,
+            initial_difficulty=5_000,
+            check_floor_ppm=300_000,
+            referee_floor_ppm=3_000,
+        ),
+        checked=False,
+    )
+    names = ("anna", "ben", "carl")
+    for name in names:
+        house.established(name)
+    rigs = [_cheat(house.connect(name), every=1, name="ring") for name in names]
+    house.open_job(rows=5_000, check_budget=10**9)
+    for _ in range(300):
+        house.at += 1
+        for rig in rigs:
+            if rig.session is not None and rig.leases:
+                house.submit(rig)
+        house.tick(0)
+    outcomes = [(e.outcome, e.checker) for e in house.ended.values()]
+
+    assert any(o == "matched" and c != "referee" for o, c in outcomes), "they agreed"
+    assert ("guilty", "referee") in outcomes
+    assert all(house.trust[name, "r"].offences == 1 for name in names)
+    house.work(house.connect("zoe"), seconds=5)
+    rows = house.final_rows(1)
+    assert len(rows) == 5_000
+
+
+def test_a_cleared_share_adds_to_what_is_held() -> None:
+    house = House(SMALL)
+    house.open_job(rows=100)
+    house.work(house.connect("anna"))
+
+    trust = house.trust["anna", "r"]
+    assert trust.held == trust.cleared_work == 10_000
+    house.handle(ev.HoldReleased(at=house.at, account="anna", rig="r", units=4_000))
+    assert house.trust["anna", "r"].held == 6_000
+
+
+def test_a_rejected_shares_check_pay_returns_to_its_budget() -> None:
+    """What a wrong accuser had been credited for checking is back in the budget or spent again."""
+    house, _, _ = _pair(lies_of="ben")
+    spent = sum(c.amount for _, c in house.credits() if c.source == "check")
+    forfeited = sum(
+        c.amount for share, c in house.credits(live=False) if c.source == "check" and share.forfeit
+    )
+    referee = sum(paid.amount for paid in house.referee_paid)
+
+    assert spent + forfeited + referee + house.check_left(1) == 10**6
+
+
+def test_the_referees_word_is_kept_and_used_again(of) -> None:
+    """A row it computed is never asked for again, and a lie about it is known at once."""
+    house = House(SMALL)
+    house.open_job(rows=300)
+    cheat = _cheat(house.connect("carl"), every=1)
+    house.submit(cheat)
+    asked = len(house.referee_rows)
+    assert asked == len(set(house.referee_rows))
+    ben = house.connect("ben")
+    (lease,) = ben.leases.values()
+    again = {key for key in lease.keys if key in set(house.referee_rows)}
+    assert again
+    effects = house.submit(ben, wrong={0, 1})
+
+    assert [(e.state, e.reason) for e in of(effects, fx.ShareJudged)][:1] == [
+        ("rejected", "wrong_row")
+    ]
+
+
+def test_a_referees_answer_to_nothing_changes_nothing() -> None:
+    house = House()
+    house.open_job(rows=10)
+    answer = ev.RefereeAnswered(
+        at=house.at, job=1, block=0, rows=(0,), digests=true_digest(1, 0, 0)
+    )
+    assert house.handle(answer) == []
+    assert house.handle(ev.RefereeAnswered(at=house.at, job=9, block=0, rows=(), digests=b"")) == []
+    with pytest.raises(ValueError, match="16 bytes a row"):
+        house.handle(ev.RefereeAnswered(at=house.at, job=1, block=0, rows=(0,), digests=b""))
