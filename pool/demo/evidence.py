@@ -148,7 +148,8 @@ def _conviction(connection: sa.Connection, account: str) -> Conviction | None:
     share = connection.execute(
         select(lease)
         .where(lease.c.account == account, lease.c.verdict == "rejected")
-        .order_by(lease.c.judged, lease.c.id)
+        # Its other shares fall in the same moment, for the offence: they had no wrong row.
+        .order_by(lease.c.judged, lease.c.reason == "offence", lease.c.id)
         .limit(1)
     ).first()
     if share is None:

@@ -175,6 +175,15 @@ def test_the_first_rejected_share_tells_how_its_rig_was_found_out(books, share, 
     assert (found.records["mallory"].rows_checked, found.records["mallory"].rows_wrong) == (4, 3)
 
 
+def test_what_falls_with_the_wrong_share_is_not_taken_for_it(books, share, check):
+    """Shares that are judged in the same moment are told apart by their reason."""
+    share(1, "mallory", "rejected", reason="offence")
+    share(2, "mallory", "rejected", reason="wrong_row")
+    check(2, "guilty", "referee")
+
+    assert (books().conviction.share, books().conviction.wrong) == (2, 1)
+
+
 def test_wrong_checks_count_against_who_made_them(books, share, check):
     """A rig that calls right rows wrong is found out by that."""
     share(1, "ada", "cleared")
