@@ -47,8 +47,10 @@ def has_room(state: State, rig: Rig, *, direct: bool = False) -> bool:
     if not rig.standing.established(state.policy):
         # What it does is computed a second time: no more of it than probation asks for.
         waiting = sum(share.state != "open" for share in rig.shares.values())
-        missing = state.policy.probation_shares - rig.standing.cleared_shares
-        if count + waiting >= missing:
+        cleared = rig.standing.cleared_shares
+        missing = state.policy.probation_shares - cleared
+        # And what a rig does before anything of it cleared is checked in full: it starts slowly.
+        if count + waiting >= min(missing, 2 * (1 + cleared)):
             return False
     if direct:
         return True

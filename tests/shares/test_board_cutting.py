@@ -55,10 +55,15 @@ def test_on_probation_difficulty_has_a_ceiling() -> None:
     assert house.connect("anna", suggested=10**9).difficulty == 8_000
 
 
-def test_on_probation_no_more_shares_than_it_asks_for_wait_for_verdicts() -> None:
-    """A fast newcomer cannot pile up work that the referee must compute again."""
+@pytest.mark.parametrize(("probation", "shares"), [(1, 1), (3, 2), (8, 2)])
+def test_on_probation_few_shares_wait_for_verdicts(probation: int, shares: int) -> None:
+    """A fast newcomer cannot pile up work that the referee must compute again.
+
+    No more than probation asks for, and two until the first is cleared.
+    """
     house = House(
-        Policy(initial_difficulty=2_000, min_difficulty=100, probation_shares=3), referee=False
+        Policy(initial_difficulty=2_000, min_difficulty=100, probation_shares=probation),
+        referee=False,
     )
     house.open_job(rows=10_000)
     rig = house.connect("anna", credit=8)
@@ -67,10 +72,10 @@ def test_on_probation_no_more_shares_than_it_asks_for_wait_for_verdicts() -> Non
         if rig.leases:
             house.submit(rig)
 
-    assert len(house.shares) == 3
+    assert len(house.shares) == shares
     house.referee = True
     house.answer()
-    assert len(house.shares) > 3, "its verdicts let it go on"
+    assert len(house.shares) > shares, "its verdicts let it go on"
 
 
 @pytest.mark.parametrize(
