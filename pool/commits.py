@@ -6,6 +6,7 @@ leaves when everything that was asked for before it is durable, in the order it 
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -61,6 +62,7 @@ class Committer:
     _work: trio.Event = field(default_factory=trio.Event)
     _idle: trio.Event = field(default_factory=trio.Event)
     waiting_bytes: int = 0
+    writing_since: float = math.inf  # by trio's clock; infinite while nothing is being written
 
     def hold(self, payload: bytes) -> int:
         """Keep a part's bytes until the board says what becomes of them; returns a handle."""
@@ -110,11 +112,13 @@ class Committer:
             sequence, self._sequence = self._sequence, self._sequence + 1
             size = sum(len(payload) for payload in group.payloads.values())
             started = time.perf_counter()
+            self.writing_since = trio.current_time()
             if self.inline:
                 await trio.sleep(self.delay(group))
                 commit_group(self.store, group)
             else:
                 await trio.to_thread.run_sync(commit_group, self.store, group)
+            self.writing_since = math.inf
             seconds = time.perf_counter() - started
             self._durable = sequence
             self.waiting_bytes -= size

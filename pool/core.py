@@ -16,11 +16,11 @@ from typing import Protocol, TypeVar
 import structlog
 import trio
 
-from pool.batches.blockfile import BlockFile
 from pool.batches.ports import Progress
 from pool.clock import Clock
 from pool.commits import Committer
 from pool.store import Store
+from pool.store.blockfile import BlockFile
 from shares.blocks import Segment
 from shares.board import Board
 from shares.board.effects import (
@@ -264,9 +264,18 @@ class Core:
         raise self._failure
 
     async def _tick(self) -> None:
+        last = trio.current_time()
         while True:
             await trio.sleep(TICK_SECONDS)
-            self.handle(Tick(at=self.clock.now()))
+            now = trio.current_time()
+            self.handle(Tick(at=self.clock.now(), stalled=self._stalled(last, now)))
+            last = now
+
+    def _stalled(self, last: float, now: float) -> float:
+        """Seconds between two ticks in which rigs waited for us: for the disk, or for this loop."""
+        if not self.room.is_set() or self.committer.writing_since <= last:
+            return now - last
+        return max(0.0, now - last - 2 * TICK_SECONDS)
 
     async def _read_blocks(self) -> None:
         async for wanted in self._to_read:

@@ -17,8 +17,8 @@ import structlog
 import trio
 import trio_parallel
 
-from pool.batches.blockfile import BlockFile
 from pool.models import Models
+from pool.store.blockfile import BlockFile
 from shares.board.effects import RefereeWanted
 from shares.results import row_digests
 

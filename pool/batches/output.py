@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pool.batches.answers import NON_FINITE, Rows, answer_body
-from pool.batches.blockfile import BlockFile
 from pool.batches.lines import Line, read_lines
+from pool.store.blockfile import BlockFile
 from pool.store.results import ResultRun, read_part
 
 _CHUNK = 256  # rows whose numbers are written at a time

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pool.batches.blockfile import write_block
 from pool.batches.requests import ServedModel
+from pool.store.blockfile import write_block
 from shares.blocks import MAX_BLOCK_INPUT_BYTES, MAX_BLOCK_RESULT_BYTES, MAX_BLOCK_ROWS
 
 # A small job is cut into a few blocks, so that output and checks need not wait for all of it.

@@ -56,7 +56,7 @@ def _configured(config_path: Path) -> str:
 
 
 def _show(facts: dict[str, Any]) -> None:
-    from pool.commands.progress import duration
+    from pool.progress import duration
 
     rigs, jobs = facts.get("rigs", []), facts.get("jobs", [])
     click.echo(

@@ -115,8 +115,8 @@ async def _hand_in(
     import trio
 
     from pool.commands.lines import Lines, expand_file
-    from pool.commands.progress import upload_bar
     from pool.customer import Customer
+    from pool.progress import upload_bar
 
     with tempfile.TemporaryDirectory(prefix="inferpool-submit-") as folder:
         try:
@@ -133,8 +133,8 @@ async def _hand_in(
 
 
 async def _wait(url: str, key: str, batch: str, output: Path) -> dict[str, Any]:
-    from pool.commands.progress import batch_bar
     from pool.customer import Customer
+    from pool.progress import batch_bar
 
     async with Customer(url, key) as customer:
         with batch_bar(batch) as (seen, lost):

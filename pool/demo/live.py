@@ -12,9 +12,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from pool.commands.progress import speed
 from pool.demo.claims import MINERS
 from pool.demo.watch import RigSeen, Scene
+from pool.progress import speed
 
 LINE_SECONDS = 2.0
 

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pool.accounts import Account
-from pool.batches.blockfile import BlockFile
 from pool.store.accounts import account_by_token
+from pool.store.blockfile import BlockFile
 from pool.store.database import Database
 from pool.store.objects import Objects
 from pool.store.openjobs import block_object, job_opened

@@ -203,6 +203,8 @@ class Board:
 
 
 def _tick(state: State, event: Tick) -> None:
+    if event.stalled > 0:
+        leases.allow(state, event.stalled)
     leases.expire(state)
     checks.out_of_patience(state)
     state.ripe.update(state.waiting)

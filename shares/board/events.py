@@ -20,7 +20,13 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tick(Event):
-    """Time passed: deadlines, windows, hedges and vardiff are looked at (about once a second)."""
+    """Time passed: deadlines, windows, hedges and vardiff are looked at (about once a second).
+
+    ``stalled``: seconds since the last tick in which the pool kept its rigs waiting (for its disk,
+    say). Deadlines move by as much: the pool's own stalls never count against a rig.
+    """
+
+    stalled: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -105,9 +105,7 @@ def _take(state: State, rig: Rig, lease: Lease) -> tuple[tuple[Segment, ...], ND
             continue
         bounds = np.flatnonzero(np.diff(taken) != 1) + 1
         for run in reversed(np.split(taken, bounds)):
-            segments.append(
-                Segment(block.job, block.no, int(run[0]), int(run[-1]) + 1, Kind.HEDGE)
-            )
+            segments.append(Segment(block.job, block.no, int(run[0]), int(run[-1]) + 1, Kind.HEDGE))
             works.append(block.works[run])
         work += int(block.works[taken].sum())
         tokens += int(block.lengths[taken].sum())

@@ -142,6 +142,15 @@ def _fruitless(state: State, rig: Rig) -> None:
     rig.rest_until = state.at + min(state.policy.rest_seconds, 2.0 ** (rig.failures - 1))
 
 
+def allow(state: State, seconds: float) -> None:
+    """The pool kept its rigs waiting: every deadline moves by as much."""
+    for rig in state.away.values():
+        rig.grace_until += seconds
+    for lease in state.open.values():
+        lease.deadline += seconds
+        lease.latest += seconds
+
+
 def expire(state: State) -> None:
     """End the leases whose time is over, and those of rigs that did not come back."""
     for rig in list(state.away.values()):

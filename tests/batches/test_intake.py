@@ -12,10 +12,10 @@ import pytest
 from intake_cases import BLAKE, MAX_TOKENS, line, run_intake
 
 from pool.batches import intake
-from pool.batches.blockfile import BlockFile
 from pool.batches.duplicates import IdIndex
 from pool.batches.intake import IntakeReport
 from pool.batches.lines import Line, read_lines
+from pool.store.blockfile import BlockFile
 
 GOOD = msgspec.json.encode(line(0, "w4")) + b"\n"
 

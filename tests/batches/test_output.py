@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from intake_cases import line, run_intake
 
-from pool.batches.blockfile import BlockFile
 from pool.batches.floattext import shortest_decimals
 from pool.batches.intake import IntakeReport
 from pool.batches.output import OutputBlock, OutputError, OutputJob, OutputReport, write_output
+from pool.store.blockfile import BlockFile
 from pool.store.resultlog import Position, ResultLog
 from pool.store.results import ResultRun
 

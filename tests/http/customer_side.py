@@ -20,7 +20,6 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 
-from pool.batches.blockfile import BlockFile
 from pool.batches.ports import Progress
 from pool.batches.runner import BatchRunner
 from pool.batches.workers import open_workers
@@ -31,6 +30,7 @@ from pool.http.server import HttpServer
 from pool.models import Models, object_of
 from pool.store import Group, Store, commit_group, schema
 from pool.store.accounts import create_account
+from pool.store.blockfile import BlockFile
 from pool.store.escrow import deposit
 from pool.store.jobs import unfinished_jobs
 from shares.blocks import Kind, Segment

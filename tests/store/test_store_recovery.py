@@ -9,8 +9,8 @@ import pytest
 from bookmaker import MODEL, ROW_BYTES, Bookmaker
 from sqlalchemy import insert, update
 
-from pool.batches.blockfile import write_block
 from pool.store import Store, StoreError, schema
+from pool.store.blockfile import write_block
 from pool.store.escrow import deposit
 from shares.blocks import Kind, Segment
 from shares.board.effects import (

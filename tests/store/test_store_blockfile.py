@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pool.batches.blockfile import BlockFile, BlockFileError, write_block
+from pool.store.blockfile import BlockFile, BlockFileError, write_block
 
 
 def _write(path: Path, lengths: list[int]) -> None:
