@@ -4,11 +4,11 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-short format clean
+.PHONY: help demo test test-long check bench bench-short format clean
 
 help:
 	@echo "make demo    set up, then run a pool, three rigs and a real model on real text"
-	@echo "make test    set up, then run the tests"
+	@echo "make test    set up, then run the tests (make test-long: the long forms)"
 	@echo "make check   format, lint, types, imports, documents"
 	@echo "make bench   measure, and print the figures of docs/BENCHMARKS.md"
 
@@ -32,6 +32,10 @@ demo: $(VENV)/.run
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
+
+# What test leaves out: a kill -9 at every named point of a whole pool, longer simulations.
+test-long: $(VENV)/.dev
+	$(BIN)/python -m pytest -m long
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

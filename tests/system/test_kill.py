@@ -28,6 +28,8 @@ from pool.store.moneytable import money_table
 
 ROWS = 1500
 LINES = digest_lines(ROWS, seed=7)
+# The points of the short form; the store's own tests kill it at all of its points.
+SHORT = {"log.synced", "store.before_commit", "store.committed", "intake.packed", "output.stored"}
 SPEEDS = {"alice": 120.0, "bob": 90.0}
 
 
@@ -108,7 +110,13 @@ def test_rigs_killed_at_random_moments(tmp_path: Path, undisturbed: bytes) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("point", sorted(NAMES))
+@pytest.mark.parametrize(
+    "point",
+    [
+        pytest.param(point, marks=[] if point in SHORT else pytest.mark.long)
+        for point in sorted(NAMES)
+    ],
+)
 def test_the_pool_killed_at_a_named_point(tmp_path: Path, undisturbed: bytes, point: str) -> None:
     """Around every durable write: before, between and after its steps."""
     speeds = dict.fromkeys(SPEEDS, 1500.0)
