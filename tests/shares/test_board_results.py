@@ -320,3 +320,17 @@ def test_speed_is_measured_in_busy_time_under_pipelining() -> None:
 
     assert view.leases > 1
     assert view.rate == pytest.approx(500, rel=0.02)
+
+
+def test_the_pools_own_stall_moves_deadlines(of) -> None:
+    """What the pool kept waiting is not the rig's delay; after it the deadline holds again."""
+    house = House()
+    rig = house.connect("ann")
+    house.open_job(rows=10)
+    (lease,) = rig.leases
+    for _ in range(200):
+        house.at += 1.0
+        house.handle(ev.Tick(at=house.at, stalled=1.0))
+
+    assert house.shares[lease].state == "open"
+    assert of(house.tick(10_000.0), fx.LeaseEnded)[0].state == "expired"

@@ -1,0 +1,85 @@
+"""After a simulation: is every row there once and right, and is every unit where it belongs?"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from hashlib import blake2b
+
+import sqlalchemy as sa
+from sqlalchemy import select
+from world import SimJob, World
+
+from pool.store.blockfile import BlockFile
+from pool.store import schema
+from pool.store.ledger import balances, check_ledger
+from pool.store.moneytable import money_table
+from pool.store.results import missing_rows, read_part, result_runs
+from shares.money import posting
+
+ROW_BYTES = 32
+
+
+def check_results(world: World, job: SimJob) -> None:
+    """Every row of the job has one cleared result, and it is the right one."""
+    with world.store.database.read() as connection:
+        runs = result_runs(connection, world.store.log, job.job)  # refuses two for one row
+        assert not missing_rows(connection, job.job, runs)
+    place = 0
+    for number in sorted(runs):
+        with BlockFile(world.store.block_path(job.job, number)) as block:
+            found: dict[int, bytes] = {}
+            for run in runs[number]:
+                values, failed = read_part(run, ROW_BYTES)
+                assert not failed
+                for row in range(run.start, run.stop):
+                    at = (run.first_row + row - run.start) * ROW_BYTES
+                    found[row] = bytes(values[at : at + ROW_BYTES])
+            for row, position in enumerate(block.order.tolist()):
+                wanted = blake2b(job.rows[place + position].tobytes(), digest_size=32).digest()
+                assert found[row] == wanted, f"row {row} of block {number} is wrong"
+            place += block.rows
+    assert place == len(job.rows)
+
+
+def check_money(world: World, *jobs: SimJob) -> None:
+    """The ledger balances, the jobs' escrows are empty, and their work is paid once."""
+    with world.store.database.read() as connection:
+        check_ledger(connection)
+        for job in jobs:
+            row = connection.execute(select(schema.job).where(schema.job.c.id == job.job)).one()
+            assert row.settled is not None, f"job {job.job} is not settled"
+            assert paid_work(connection, job.job) == row.work == row.paid_work
+            for code in posting.escrows(job.job):
+                assert balances(connection, code).get(code, 0) == 0, code
+            table = money_table(connection, job.job)
+            assert table.total == table.price
+        pending = balances(connection, "pending:")
+        assert not any(pending.values()), pending
+
+
+def paid_work(connection: sa.Connection, job: int) -> int:
+    """Work of the job's rows for which somebody keeps the pay."""
+    credit = schema.credit
+    return int(
+        connection.scalar(
+            select(sa.func.coalesce(sa.func.sum(credit.c.work), 0)).where(
+                credit.c.job == job, credit.c.kind == "row", credit.c.state == "cleared"
+            )
+        )
+    )
+
+
+def lost_units(world: World) -> dict[str, int]:
+    """Units that each account earned and lost again, with what it had held."""
+    credit, forfeit = schema.credit, schema.forfeit
+    lost: dict[str, int] = defaultdict(int)
+    with world.store.database.read() as connection:
+        for row in connection.execute(
+            select(credit.c.account, credit.c.amount).where(
+                credit.c.state.in_(("rejected", "forfeited"))
+            )
+        ):
+            lost[row.account] += row.amount
+        for row in connection.execute(select(forfeit.c.account, forfeit.c.units)):
+            lost[row.account] += row.units
+    return dict(lost)
