@@ -38,7 +38,9 @@ SCALE_FLOOR: Final = 2.0**-50
 RANGE: Final = np.float32(2.0**64)
 """Magnitudes from here on make a row fail."""
 FRACTION_BITS: Final = 24
-"""Fixed-point bits below a row's power of two in reductions."""
+"""Fixed-point bits below a row's power of two in pooling and L2 normalisation."""
+NORM_BITS: Final = 22
+"""The same in layer norms: 512 squares then fit one exact float64 sum on a CPU."""
 DENOMINATOR: Final = np.float32(2.0**38)
 """Scale of the softmax denominator's integers."""
 LOG2_E: Final = float.fromhex("0x1.71547652b82fep+0")
@@ -145,7 +147,7 @@ class Ops:
         width = x.shape[1]
         amax, x = in_range(x, failed)
         exponent = fixed_exponent(amax)
-        fixed = np.rint(x * power_of_two(FRACTION_BITS - exponent)[:, None]).astype(np.int64)
+        fixed = np.rint(x * power_of_two(NORM_BITS - exponent)[:, None]).astype(np.int64)
         total = np.sum(fixed, axis=1)  # exact: int64
         middle = np.rint(total / np.float64(width)).astype(np.int64)
         rest = total - middle * width
@@ -245,7 +247,7 @@ def norm_scalars(
 ) -> tuple[F32, F32]:
     """Mean and 1/√(variance + eps) of each row as float32, from the integer sums (float64)."""
     count = np.float64(width)
-    unit = np.ldexp(np.float64(1), exponent - FRACTION_BITS)
+    unit = np.ldexp(np.float64(1), exponent - NORM_BITS)
     mean = (total.astype(np.float64) / count) * unit
     rest = rest.astype(np.float64)
     variance = (squares.astype(np.float64) - (rest * rest) / count) / count

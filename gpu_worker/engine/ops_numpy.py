@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from gpu_worker.engine.ops import (
     DENOMINATOR,
-    FRACTION_BITS,
     LIMIT16,
     LIMIT_PROBABILITY,
+    NORM_BITS,
     RANGE,
     SCALE_FLOOR,
     Array,
@@ -46,9 +46,11 @@ F32 = NDArray[np.float32]
 
 FLOAT32_DEPTH: Final = 1024
 """Products of ±127 (or -128) that float32 adds exactly: 2^14 · 2^10 = 2^24."""
-BLOCK_VALUES: Final = 32_768
-"""Values that elementwise passes work on at a time, so that they stay in the second-level cache."""
-PAIR_VALUES: Final = 65_536
+SQUARES_DEPTH: Final = 512
+"""Squares of 22-bit integers that float64 adds exactly."""
+BLOCK_VALUES: Final = 131_072
+"""Values that elementwise passes work on at a time: few calls, and scratch that stays in cache."""
+PAIR_VALUES: Final = 131_072
 """Query-key pairs that attention works on at a time."""
 ROUNDER: Final = np.float32(1.5 * 2**23)
 """z + ROUNDER is rint(z) in the low bits, for |z| ≤ 2^22."""
@@ -190,21 +192,14 @@ class NumpyOps(Ops):
             amax = np.where(bad, np.float32(0), amax)
         exponent = fixed_exponent(amax)
         fixed = self._scratch.take("norm fixed", x.shape, np.float64)
-        high = self._scratch.take("norm high", x.shape, np.float64)
-        np.multiply(x, power_of_two(FRACTION_BITS - exponent)[:, None], out=work)
+        np.multiply(x, power_of_two(NORM_BITS - exponent)[:, None], out=work)
         np.rint(work, out=work)
         np.copyto(fixed, work)
-        total = np.sum(fixed, axis=1)  # exact: integers below 2^24 · width in float64
-        # Σq² = Σ q·high + Σ q·low, with q = high + low: q·high is a multiple of 2^12 of at most
-        # 2^48 and q·low at most 2^36, so both sums are exact in float64.
-        work *= np.float32(2.0**-12)
-        np.rint(work, out=work)
-        work *= np.float32(2.0**12)
-        np.copyto(high, work)
-        tops = np.vecdot(fixed, high)  # exact: multiples of 2^12 below 2^48 · width
-        np.subtract(fixed, high, out=high)
-        rests = np.vecdot(fixed, high)  # exact: integers below 2^36 · width
-        squares = tops.astype(np.int64) + rests.astype(np.int64)
+        total = np.matmul(fixed, self._ones(width))  # exact: integers below 2^22 · width
+        squares = np.zeros(x.shape[0], np.int64)
+        for start in range(0, width, SQUARES_DEPTH):
+            some = fixed[:, start : start + SQUARES_DEPTH]
+            squares += np.vecdot(some, some).astype(np.int64)  # exact: at most 2^44 · 2^9 = 2^53
         sums = total.astype(np.int64)
         middle = np.rint(total / np.float64(width)).astype(np.int64)
         rest = sums - middle * width
@@ -215,6 +210,11 @@ class NumpyOps(Ops):
         out *= factor[:, None]
         out *= norm.gain
         out += norm.bias
+
+    def _ones(self, width: int) -> NDArray[np.float64]:
+        ones: NDArray[np.float64] = self._scratch.take("ones", (width,), np.float64)
+        ones[...] = 1
+        return ones
 
     # -- attention -------------------------------------------------------------------------
 
