@@ -49,7 +49,8 @@ def cli() -> None:
 def main() -> None:
     """Run the command line; a failure with words for a person exits with 1."""
     try:
-        cli.main(standalone_mode=False)
+        # Without click's own handling an exit code comes back as the value.
+        sys.exit(cli.main(standalone_mode=False))
     except click.exceptions.Abort:
         click.echo("interrupted", err=True)
         sys.exit(130)

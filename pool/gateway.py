@@ -8,6 +8,7 @@ import ssl
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import assert_never
 
 import numpy as np
@@ -313,6 +314,12 @@ class _Session:
                 f"the token does not open the miner account {account_name!r}",
             )
             return
+        if until := self._core.board.banned_until(account_name, rig):
+            outcomes["banned"] += 1
+            self.connection.refuse(
+                message, Code.BANNED, "banned", f"{message.user} is banned until {_time(until)}"
+            )
+            return
         outcomes["ok"] += 1
         self._authorised = True
         self.account = account_name
@@ -445,6 +452,10 @@ def read_outcome(outcome: wire.Outcome, dtype: str, width: int) -> tuple[bytes, 
     data = outcome.values.data
     digests = row_digests(data, data.nbytes // rows, frozenset(failed))
     return bytes(data) + np.asarray(failed, "<u4").tobytes(), digests, rows
+
+
+def _time(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def network_group(address: str) -> str:

@@ -17,12 +17,14 @@ import structlog
 import trio
 import trio_parallel
 
-from pool.models import Models
+from pool.models import Models, RegisteredModel
 from pool.store.blockfile import BlockFile
 from shares.board.effects import RefereeWanted
 from shares.results import row_digests
 
 _log = structlog.get_logger("pool.referee")
+
+_ENGINES = 4  # kept in memory
 
 Answer = Callable[[RefereeWanted, tuple[int, ...], bytes], None]
 Compute = Callable[[bytes, dict[str, str], str, str, Sequence[int]], Awaitable[bytes]]
@@ -73,7 +75,18 @@ class Referee:
         async with trio_parallel.open_worker_context(
             idle_timeout=float("inf"), grace_period=5.0
         ) as workers:
-            await self._serve(_in_process(workers, self._threads))
+            compute = _in_process(workers, self._threads)
+            await self._warm_up(compute)
+            await self._serve(compute)
+
+    async def _warm_up(self, compute: Compute) -> None:
+        """Load engines before the first order: a newcomer's first verdict waits for it."""
+        for model in list(self._models.list())[:_ENGINES]:
+            files = self._files(model)
+            try:
+                await compute(model.text, files, model.manifest.operations[0], "", ())
+            except Exception as error:
+                _log.error("the referee cannot load a model", model=model.name, error=str(error))
 
     async def _serve(self, compute: Compute) -> None:
         while True:
@@ -90,18 +103,31 @@ class Referee:
             self.answer(order, rows, digests)
 
     async def _judge(self, compute: Compute, order: RefereeWanted, rows: tuple[int, ...]) -> bytes:
-        """Compute, again and again if the process dies: that is the pool's fault, nobody's loss."""
         model = self._models.by_digest(order.model)
-        files = {file.name: str(self._models.path(file)) for file in model.engine_files}
         path = str(self._block_path(order.job, order.block))
+        return await self._run(compute, model, order.operation, path, rows)
+
+    async def _run(
+        self,
+        compute: Compute,
+        model: RegisteredModel,
+        operation: str,
+        block: str,
+        rows: tuple[int, ...],
+    ) -> bytes:
+        """Compute, again and again if that fails: it is the pool's fault, and nobody's loss."""
+        files = self._files(model)
         delay = 1.0
         while True:
             try:
-                return await compute(model.text, files, order.operation, path, rows)
-            except (trio_parallel.BrokenWorkerError, OSError) as error:
-                _log.error("the referee's process failed", error=str(error), again_in=delay)
+                return await compute(model.text, files, operation, block, rows)
+            except Exception as error:
+                _log.error("the referee failed", error=str(error), again_in=delay)
                 await trio.sleep(delay)
                 delay = min(60.0, delay * 2)
+
+    def _files(self, model: RegisteredModel) -> dict[str, str]:
+        return {file.name: str(self._models.path(file)) for file in model.engine_files}
 
 
 def _in_process(workers: trio_parallel.WorkerContext, threads: int) -> Compute:
@@ -126,7 +152,7 @@ def _in_process(workers: trio_parallel.WorkerContext, threads: int) -> Compute:
     return compute
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=_ENGINES)
 def _engine(text: bytes, files: tuple[tuple[str, str], ...], threads: int) -> Any:
     from gpu_worker.engine import load_engine
 
@@ -145,9 +171,11 @@ def compute_rows(
 ) -> bytes:
     """Compute rows of a block with the pool's engine; returns their digests (16 bytes a row).
 
-    Runs in the referee's process; the engine is loaded once for each model.
+    Runs in the referee's process; the engine is loaded once for each model. No rows: it is loaded.
     """
     engine = _engine(text, files, threads)
+    if not rows:
+        return b""
     block = BlockFile(Path(block_path))
     try:
         lengths, tokens = block.take_rows(rows)

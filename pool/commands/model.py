@@ -25,7 +25,7 @@ from stratum.manifest import File, Manifest, encode_manifest, manifest_digest
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,95}")
 
 
-@click.group()
+@click.group(epilog="Example:  inferpool model list")
 def model() -> None:
     """Register models, and list them."""
 

@@ -99,6 +99,10 @@ class Board:
         found = self._state.leases.get(lease)
         return found.model if found else None
 
+    def banned_until(self, account: str, rig: str) -> float:
+        """Until when this rig is kept out, seconds since the epoch; 0 when it is not."""
+        return sessions.banned_until(self._state, (account, rig))
+
     def leases(self) -> int:
         """How many shares are in rigs' hands."""
         return len(self._state.open)

@@ -21,7 +21,7 @@ def opened(state: State, event: SessionOpened) -> None:
     if event.session in state.sessions:
         raise ValueError(f"session {event.session} is open already: number sessions once")
     key = (event.account, event.rig)
-    if _banned(state, key):
+    if banned_until(state, key):
         state.emit(Disconnect(event.session, "banned"))
         return
     rig = state.rig(key)
@@ -41,14 +41,19 @@ def opened(state: State, event: SessionOpened) -> None:
     state.emit(SetDifficulty(event.session, rig.difficulty))
 
 
-def _banned(state: State, key: RigKey) -> bool:
-    """Banned itself, or a new name of an account that has a banned rig."""
+def banned_until(state: State, key: RigKey) -> float:
+    """Until when a rig is kept out; 0 when it is not.
+
+    Banned itself, or a new name of an account that has a banned rig.
+    """
     rigs = state.by_account.get(key[0], {})
     mine = rigs.get(key)
     if mine is not None and mine.standing.banned_until > state.at:
-        return True
-    known = mine is not None and not mine.standing.blank
-    return not known and any(rig.standing.banned_until > state.at for rig in rigs.values())
+        return mine.standing.banned_until
+    if mine is not None and not mine.standing.blank:
+        return 0.0
+    until = max((rig.standing.banned_until for rig in rigs.values()), default=0.0)
+    return until if until > state.at else 0.0
 
 
 def closed(state: State, event: SessionClosed) -> None:

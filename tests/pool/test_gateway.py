@@ -1,0 +1,115 @@
+"""The gateway's answers to rigs, over memory streams and a virtual clock."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import MockClock, memory_stream_pair
+
+from pool.app import Pool, build_pool
+from pool.config import Config
+from pool.gateway import network_group
+from pool.store import Store
+from pool.store.accounts import create_account
+from pool.store.database import upsert
+from pool.store.schema import trust
+from shares.board.effects import TrustChanged
+from stratum.client import Refusal, RigConnection
+from stratum.errors import Code, ConnectionClosed
+
+START = 1_700_000_000.0
+
+
+def banned(store: Store, account: str, rig: str, until: float) -> None:
+    """Put a ban on record."""
+    row = dict.fromkeys((field.name for field in fields(TrustChanged)), 0)
+    with store.database.write() as connection:
+        upsert(
+            connection,
+            trust,
+            [{**row, "account": account, "rig": rig, "offences": 1, "banned_until": until}],
+        )
+
+
+@asynccontextmanager
+async def running(store: Store) -> AsyncIterator[Pool]:
+    async def compute(*_: object) -> bytes:
+        raise AssertionError("nothing to judge here")
+
+    pool = build_pool(Config(), store, inline=True, start=START, compute=compute)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(pool.run_core)
+        yield pool
+        nursery.cancel_scope.cancel()
+
+
+async def authorise(pool: Pool, user: str, token: str) -> Refusal | None:
+    """Shake hands; returns what the pool said against it."""
+    ours, theirs = memory_stream_pair()
+    refusal = None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pool.gateway.serve_stream, theirs)
+        async with RigConnection(ours) as connection:
+            try:
+                await connection.handshake(
+                    agent="test", session="", credit=1, devices=(), user=user, token=token
+                )
+            except Refusal as error:
+                refusal = error
+        nursery.cancel_scope.cancel()
+    return refusal
+
+
+async def test_a_banned_rig_is_told_until_when(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """It is refused when it authorises, and so is a new name of the same account."""
+    store = Store.open(tmp_path, durable=False)
+    token = create_account(store.database, "mallory", "miner", START)
+    banned(store, "mallory", "rig", START + 3600)
+    async with running(store) as pool:
+        for user in ("mallory.rig", "mallory.other"):
+            refusal = await authorise(pool, user, token)
+
+            assert refusal is not None
+            assert refusal.code == Code.BANNED
+            assert refusal.reason == "banned"
+            assert "2023-11-14 23:13:20 UTC" in refusal.message
+
+        await trio.sleep(3601)
+        assert await authorise(pool, "mallory.rig", token) is None
+    store.close()
+
+
+async def test_a_stranger_is_sent_away_in_time(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """A connection that does not authorise is closed after the configured time."""
+    store = Store.open(tmp_path, durable=False)
+    async with running(store) as pool, trio.open_nursery() as nursery:
+        ours, theirs = memory_stream_pair()
+        nursery.start_soon(pool.gateway.serve_stream, theirs)
+        began = trio.current_time()
+        async with RigConnection(ours) as connection:
+            with pytest.raises(ConnectionClosed, match="authorise_timeout"):
+                await connection.receive()
+
+        assert trio.current_time() - began == pytest.approx(15, abs=3)
+        nursery.cancel_scope.cancel()
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("address", "group"),
+    [
+        ("203.0.113.77", "203.0.113.0/24"),
+        ("2001:db8:1:2::3", "2001:db8:1::/48"),
+        ("127.0.0.1", ""),
+        ("::1", ""),
+        ("", ""),
+    ],
+)
+def test_network_groups(address: str, group: str) -> None:
+    """Neighbours share a group; loopback is exempt."""
+    assert network_group(address) == group
