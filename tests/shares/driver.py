@@ -208,6 +208,8 @@ class House:
                     self._deliver(effect)
                 case _:
                     assert isinstance(effect, fx.BlockDropped | fx.PayloadDropped), effect
+        if self.checked:
+            self._compare_budgets()
         for want in wanted:
             lengths, works = self.jobs[want.job].blocks[want.block]
             self.handle(
@@ -217,6 +219,22 @@ class House:
             )
         if self.referee:
             self.answer()
+
+    def _compare_budgets(self) -> None:
+        """What the board may still spend and what is set aside add up to what is not credited."""
+        state = self.board._state
+        aside: dict[int, int] = dict.fromkeys(state.jobs, 0)
+        reserve = state.reserve
+        for lease in state.open.values():
+            for task in lease.tasks.values():
+                if task.source == "reserve":
+                    reserve += task.amount
+                elif task.job in aside:
+                    aside[task.job] += task.amount
+        assert reserve == self.reserve_left(), "the reserve does not add up"
+        for job, units in aside.items():
+            left = state.jobs[job].check_left + units
+            assert left == self.check_left(job), f"the check budget of job {job} does not add up"
 
     def _deliver(self, message: fx.Message) -> None:
         rig = self.sessions.get(message.session)  # type: ignore[attr-defined]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
-from driver import House, PlayedRig
+from driver import HeldLease, House, PlayedRig
 
 from shares.blocks import Kind
 from shares.board import Policy
@@ -33,6 +35,10 @@ def _tail(policy: Policy = POLICY, **how: int) -> tuple[House, PlayedRig, Played
 
 def _kinds(rig: PlayedRig) -> set[Kind]:
     return {s.kind for lease in rig.leases.values() for s in lease.segments}
+
+
+def _of(held: HeldLease) -> set[Kind]:
+    return {segment.kind for segment in held.segments}
 
 
 def test_the_tail_is_leased_twice() -> None:
@@ -128,6 +134,52 @@ def test_a_false_loser_is_found_too() -> None:
 
     assert slow.reasons == ["banned"]
     house.work(fast)
+    house.assert_complete()
+
+
+def test_a_job_waits_for_the_referees_word_on_a_loser(of) -> None:
+    """The winner is cleared; the block stays until the loser's drawn rows are decided."""
+    house, slow, fast, lease = _tail(check_budget=10**6)
+    house.trust["slow", "r"] = replace(house.trust["slow", "r"], held=1)
+    house.restart()
+    house.connect("slow", credit=1)
+    house.connect("fast", credit=2)
+    for number in list(slow.dropped):
+        slow.leases[number] = slow.dropped.pop(number)
+    house.referee = False
+    house.submit(fast, next(iter(fast.leases)))
+    if lease in slow.dropped:
+        slow.leases[lease] = slow.dropped.pop(lease)
+    effects = house.submit(slow, lease)
+    assert len(of(effects, fx.PartAccepted)[0].referee_rows) > 0
+    for _ in range(20):
+        house.tick(1)
+        for rig in (fast, slow):
+            while rig.leases:
+                house.submit(rig)
+    progress = house.board.job(1)
+    assert progress is not None, "the job is not closed before the referee has spoken"
+
+    house.referee = True
+    house.answer()
+    house.work(slow, fast)
+    house.assert_complete()
+
+
+def test_rows_of_a_rejected_hedge_stay_with_the_rig_that_holds_them() -> None:
+    """A false part of the hedge is thrown out; the slow rig goes on and finishes the rows."""
+    house, slow, fast, lease = _tail()
+    house.trust["fast", "r"] = replace(house.trust["fast", "r"], held=1)
+    house.restart()
+    house.connect("slow", credit=1)
+    house.connect("fast", credit=2)
+    fast.lies = lambda key: True
+    hedge = next(number for number, held in fast.leases.items() if Kind.HEDGE in _of(held))
+    house.submit(fast, hedge, rows=1)
+    assert house.shares[hedge].verdict == "rejected"
+    house.submit(slow, lease)
+
+    house.work(slow, house.connect("zoe"))
     house.assert_complete()
 
 

@@ -64,6 +64,22 @@ def test_a_big_job_is_never_held_whole() -> None:
     assert 2 <= most <= 10
 
 
+def test_a_fast_rig_has_more_blocks_ahead_of_it() -> None:
+    """Open work for two windows of all rigs, within the limit on blocks in memory."""
+    house = House(Policy(probation_shares=0, initial_difficulty=1_000, min_difficulty=100))
+    house.open_job(rows=4_000, blocks=400)
+    rig = house.connect("anna", credit=2)
+    for _ in range(4):
+        house.at += 1
+        house.submit(rig)
+
+    assert house.board.totals().open_work == sum(
+        int(works.sum()) for _, works in house.jobs[1].blocks
+    ) - sum(share.issued.work for share in house.shares.values())
+    ahead = [block for block in house.board._state.jobs[1].opened.values() if block.open_rows]
+    assert len(ahead) == house.policy.max_open_blocks
+
+
 def test_a_customers_later_jobs_wait_with_their_blocks() -> None:
     """Ten jobs of one customer do not sit in memory: the first two do."""
     house = House()

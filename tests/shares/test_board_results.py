@@ -184,7 +184,7 @@ def test_late_results_count_where_rows_are_still_open(of) -> None:
 
 
 def test_late_results_of_rows_done_by_others_are_taken_and_not_paid(of) -> None:
-    house, rig, lease = _start(rows=40)
+    house, rig, lease = _start(rows=40, check_budget=10**6)
     held = rig.leases[lease]
     house.tick(41)
     ben = house.connect("ben")
@@ -290,6 +290,20 @@ def test_difficulty_follows_the_measured_speed_and_is_announced(of) -> None:
             assert [e.work for e in of(effects, fx.SetDifficulty)] == [rig.difficulty]
 
     assert seen == [2_000, pytest.approx(8_000, rel=0.01)]
+
+
+def test_a_rig_that_failed_is_believed_half_as_fast() -> None:
+    house, rig, lease = _start(rows=10_000)
+    house.at += 10
+    house.submit(rig, lease)
+    (before,) = house.board.sessions().values()
+    house.tick(1_000)
+    (after,) = house.board.sessions().values()
+
+    expired = sum(share.state == "expired" for share in house.shares.values())
+    assert expired > 0
+    assert before.rate is not None
+    assert after.rate == pytest.approx(before.rate / 2**expired)
 
 
 def test_a_share_keeps_the_difficulty_of_its_issue() -> None:

@@ -194,6 +194,7 @@ def test_an_offence_forfeits_what_is_pending_and_held(of) -> None:
     assert (house.shares[honest].reason, house.shares[honest].forfeit) == ("offence", True)
     assert [(f.units, f.offence, f.lease) for f in house.forfeits] == [(5_000, 1, lying)]
     assert house.trust["anna", "r"].held == 0
+    assert house.trust["anna", "r"].cleared_shares == 0, "it is on probation again"
     house.assert_complete()
 
 
