@@ -122,7 +122,6 @@ def build_pool(
         referee=referee,
         high_water=config.commit_high_water_bytes,
         inline=inline,
-        dump=store.folder / "failed-event.pickle",
     )
     referee.answer = core.referee_answered
     gateway = Gateway(core, models, config.stratum, config.http)

@@ -8,14 +8,13 @@ synchronous; sessions call it directly.
 from __future__ import annotations
 
 import math
-import pickle
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Protocol, TypeVar
 
 import structlog
 import trio
 
+from pool.aside import SetAside
 from pool.batches.ports import Progress
 from pool.clock import Clock
 from pool.commits import Committer
@@ -85,9 +84,6 @@ class Core:
         referee: Judge,
         high_water: int,
         inline: bool = False,
-        noted: Callable[[Noted], None] = lambda _: None,
-        on_records: Callable[[list[Record]], None] = lambda _: None,
-        dump: Path | None = None,
     ) -> None:
         """Wire ``board`` to ``store``; ``inline`` writes in the loop's thread (simulations)."""
         self.board = board
@@ -99,10 +95,10 @@ class Core:
         self._referee = referee
         self._high_water = high_water
         self._inline = inline
-        self._noted = noted
-        self.on_records = on_records
-        self._dump = dump
+        self.on_records: Callable[[list[Record]], None] = lambda _: None
+        self.aside = SetAside(store.folder)
         self._outboxes: dict[int, Outbox] = {}  # {session: outbox}
+        self._users: dict[int, str] = {}  # {session: account.rig}
         self._blocks: dict[tuple[int, int], BlockFile] = {}  # {(job, block): its rows}
         self._job_closed: Callable[[int, str], None] = lambda _job, _state: None
         self._wanted: trio.MemorySendChannel[BlockWanted]
@@ -114,14 +110,16 @@ class Core:
 
     # ── who is there ─────────────────────────────────────────────────────────
 
-    def attach(self, session: int, outbox: Outbox) -> None:
-        """Messages to ``session`` go to ``outbox`` from now on."""
+    def attach(self, session: int, user: str, outbox: Outbox) -> None:
+        """Messages to ``session``, of the rig ``user``, go to ``outbox`` from now on."""
         self._outboxes[session] = outbox
+        self._users[session] = user
 
     def detach(self, session: int) -> None:
         """The session's connection is gone."""
         if self._outboxes.pop(session, None) is not None:
             self.handle(SessionClosed(at=self.clock.now(), session=session))
+            del self._users[session]
 
     def on_job_closed(self, callback: Callable[[int, str], None]) -> None:
         """Tell ``callback(job, state)`` when a job's end is durable."""
@@ -142,7 +140,7 @@ class Core:
         except Exception as error:
             self._failure = error
             self._failed.set()
-            self._keep_for_replay(event)
+            self.aside.keep(event, self._users.get(getattr(event, "session", 0), ""))
             raise
         self.carry_out(effects)
 
@@ -165,7 +163,7 @@ class Core:
                     if block is not None:
                         block.close()
                 case Noted():
-                    self._noted(effect)
+                    _log.info(effect.what, **dict(effect.facts))
         self._regulate()
 
     def submit(
@@ -334,11 +332,6 @@ class Core:
                 self.room = trio.Event()
         elif not self.room.is_set():
             self.room.set()
-
-    def _keep_for_replay(self, event: Event) -> None:
-        _log.critical("the board failed", event_type=type(event).__name__, exc_info=True)
-        if self._dump is not None:
-            self._dump.write_bytes(pickle.dumps(event))
 
 
 def verdicts_in(records: Iterable[Record]) -> bool:

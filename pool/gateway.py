@@ -320,13 +320,23 @@ class _Session:
                 message, Code.BANNED, "banned", f"{message.user} is banned until {_time(until)}"
             )
             return
+        if until := self._core.aside.until(message.user):
+            outcomes["set_aside"] += 1
+            self.connection.refuse(
+                message,
+                Code.OTHER,
+                "pool_fault",
+                f"the pool failed on a message of this rig; it may come back at {_time(until)},"
+                " and nothing is charged",
+            )
+            return
         outcomes["ok"] += 1
         self._authorised = True
         self.account = account_name
         self.log = self.log.bind(rig=message.user)
         self.connection.accept(message)
         self._gateway.opened(self)
-        self._core.attach(self.number, self)
+        self._core.attach(self.number, message.user, self)
         self._core.handle(
             SessionOpened(
                 at=self._core.clock.now(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import fields
@@ -18,7 +19,8 @@ from pool.store import Store
 from pool.store.accounts import create_account
 from pool.store.database import upsert
 from pool.store.schema import trust
-from shares.board.effects import TrustChanged
+from shares.board.effects import Message, TrustChanged
+from shares.board.events import SessionOpened
 from stratum.client import Refusal, RigConnection
 from stratum.errors import Code, ConnectionClosed
 
@@ -82,6 +84,36 @@ async def test_a_banned_rig_is_told_until_when(tmp_path: Path, autojump_clock: M
         await trio.sleep(3601)
         assert await authorise(pool, "mallory.rig", token) is None
     store.close()
+
+
+async def test_a_rig_that_made_the_board_fail_is_set_aside(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """The event is kept for replay, its sender waits after the restart, others do not."""
+    store = Store.open(tmp_path, durable=False)
+    token = create_account(store.database, "mallory", "miner", START)
+    pool = build_pool(Config(), store, inline=True, start=START)
+    pool.core.carry_out(pool.core.board.start(START))
+    pool.core.attach(7, "mallory.rig", _Deaf())
+    event = SessionOpened(at=START, session=7, account="mallory", rig="rig", credit=1)
+    pool.core.handle(event)
+    with pytest.raises(ValueError, match="open already"):
+        pool.core.handle(event)
+    store.close()
+
+    assert pickle.loads((tmp_path / "failed-event.pickle").read_bytes()) == (event, "mallory.rig")
+    store = Store.open(tmp_path, durable=False)
+    async with running(store) as pool:
+        refusal = await authorise(pool, "mallory.rig", token)
+        assert refusal is not None
+        assert refusal.reason == "pool_fault"
+        assert await authorise(pool, "mallory.other", token) is None
+    store.close()
+
+
+class _Deaf:
+    def deliver(self, message: Message) -> None:
+        """Nobody listens."""
 
 
 async def test_a_stranger_is_sent_away_in_time(tmp_path: Path, autojump_clock: MockClock) -> None:
