@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from sqlalchemy import select
 from world import SimJob, World
 
-from pool.store.blockfile import BlockFile
 from pool.store import schema
+from pool.store.blockfile import BlockFile
 from pool.store.ledger import balances, check_ledger
 from pool.store.moneytable import money_table
 from pool.store.results import missing_rows, read_part, result_runs

@@ -28,7 +28,7 @@ async def share_seconds(world: World) -> dict[str, list[float]]:
     for _, record in world.records:
         if isinstance(record, LeaseIssued):
             user = f"{record.account}.{record.rig}"
-            if SETTLED < record.issued - world.epoch - job.opened and record.issued < (
+            if record.issued - world.epoch - job.opened > SETTLED and record.issued < (
                 world.epoch + until
             ):
                 seconds[user].append(record.work / world.rigs[user].speed)

@@ -119,6 +119,7 @@ class World:
         self._trace = sha256()
         self._house: trio.CancelScope | None = None
         self._gone = trio.Event()
+        self._commits_to_live = 0
         self._committed = trio.Event()
         self._lines: trio.Nursery
         self.epoch = START
@@ -161,18 +162,28 @@ class World:
         await self.nursery.start(self._keep_house, pool, self._house, self._gone)
         return pool
 
-    def kill_pool(self) -> None:
-        """End the pool as ``kill -9`` does: what was not committed is lost. ``bury`` follows."""
+    def _kill_pool(self) -> None:
+        """End the pool as ``kill -9`` does: what was not committed is lost."""
         assert self._house is not None
         self._house.cancel()
         self.pool = None
         for rig in self.rigs.values():
             rig.unplug()
 
-    async def bury_pool(self) -> None:
-        """Wait until a killed pool is gone, and close its files."""
+    async def die_at_commit(self, number: int, *, unless: trio.Event) -> bool:
+        """Let the pool make ``number`` more commits and die before a word of the last goes out.
+
+        Whether it died: not when ``unless`` came first.
+        """
+        self._commits_to_live = number
+        while self.pool is not None:
+            if unless.is_set():
+                self._commits_to_live = 0
+                return False
+            await trio.sleep(0.1)
         await self._gone.wait()
         self.store.close()
+        return True
 
     async def next_commit(self) -> None:
         """Wait until something more is durable."""
@@ -206,6 +217,12 @@ class World:
         await trio.sleep(len(rows) / REFEREE_ROWS_A_SECOND)
         return compute_rows(text, tuple(sorted(files.items())), operation, block, tuple(rows), 1)
 
+    @property
+    def violations(self) -> dict[str, int]:
+        """Sessions of the present pool that broke the protocol or failed, by reason."""
+        assert self.pool is not None
+        return dict(self.pool.gateway.statistics.violations)
+
     # ── watching ─────────────────────────────────────────────────────────────
 
     def _watch(self, pool: Pool) -> None:
@@ -233,7 +250,13 @@ class World:
             self._committed.set()
             self._committed = trio.Event()
 
+        def written(seconds: float, records: int) -> None:
+            self._commits_to_live -= 1
+            if not self._commits_to_live:
+                self._kill_pool()
+
         pool.core.board.handle = watched  # type: ignore[method-assign]
+        pool.core.committer.observe = written
         pool.core.on_records = on_records
 
     def _look_at(self, job: SimJob, pool: Pool) -> None:
