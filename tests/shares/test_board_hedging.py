@@ -10,6 +10,7 @@ from driver import HeldLease, House, PlayedRig
 from shares.blocks import Kind
 from shares.board import Policy
 from shares.board import effects as fx
+from shares.board import events as ev
 
 POLICY = Policy(probation_shares=0, min_difficulty=100, initial_difficulty=1_000, check_floor_ppm=1)
 
@@ -175,8 +176,11 @@ def test_rows_of_a_rejected_hedge_stay_with_the_rig_that_holds_them() -> None:
     house.connect("fast", credit=2)
     fast.lies = lambda key: True
     hedge = next(number for number, held in fast.leases.items() if Kind.HEDGE in _of(held))
+    house.handle(ev.LeasingPaused(at=house.at, paused=True))
     house.submit(fast, hedge, rows=1)
     assert house.shares[hedge].verdict == "rejected"
+    assert house.board.totals().open_work == 0
+    house.handle(ev.LeasingPaused(at=house.at, paused=False))
     house.submit(slow, lease)
 
     house.work(slow, house.connect("zoe"))
