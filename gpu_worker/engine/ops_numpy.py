@@ -196,10 +196,7 @@ class NumpyOps(Ops):
         np.rint(work, out=work)
         np.copyto(fixed, work)
         total = np.matmul(fixed, self._ones(width))  # exact: integers below 2^22 · width
-        squares = np.zeros(x.shape[0], np.int64)
-        for start in range(0, width, SQUARES_DEPTH):
-            some = fixed[:, start : start + SQUARES_DEPTH]
-            squares += np.vecdot(some, some).astype(np.int64)  # exact: at most 2^44 · 2^9 = 2^53
+        squares = sum_squares(fixed)
         sums = total.astype(np.int64)
         middle = np.rint(total / np.float64(width)).astype(np.int64)
         rest = sums - middle * width
@@ -390,6 +387,15 @@ class NumpyOps(Ops):
         power = shifted.view(np.uint32)
         power <<= 23  # the integer in the low bits of the sum, moved to the exponent's place
         np.add(work.view(np.uint32), power, out=z.view(np.uint32))
+
+
+def sum_squares(fixed: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Σq² of each row [rows, width] of integers of at most 2^22 in magnitude: int64 [rows]."""
+    total = np.zeros(fixed.shape[0], np.int64)
+    for start in range(0, fixed.shape[1], SQUARES_DEPTH):
+        some = fixed[:, start : start + SQUARES_DEPTH]
+        total += np.vecdot(some, some).astype(np.int64)  # exact: at most 2^44 · 2^9 = 2^53
+    return total
 
 
 def _horner(coefficients: Sequence[np.float32], x: F32, out: F32) -> None:

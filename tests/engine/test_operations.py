@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from gpu_worker.engine.ops import LIMIT16, Group, Norm, Operand, Ops, Weight, quantise_rows
-from gpu_worker.engine.ops_numpy import NumpyOps
+from gpu_worker.engine.ops_numpy import NumpyOps, sum_squares
 
 F32 = np.float32
 numerics = pytest.mark.parametrize("numerics", ["exact16", "exact8"])
@@ -24,7 +24,7 @@ def normal(seed: int, *shape: int, spread: float = 1.0) -> NDArray[np.float32]:
 
 def odd_rows(width: int) -> NDArray[np.float32]:
     """Rows that tempt: zeros, subnormals, huge, mixed, not finite, out of range, ties."""
-    rows = np.zeros((14, width), F32)
+    rows = np.zeros((15, width), F32)
     rows[1] = 2.0**-140
     rows[2, 0] = 2.0**63
     rows[2, 1:] = 1
@@ -39,6 +39,7 @@ def odd_rows(width: int) -> NDArray[np.float32]:
     rows[11, 0] = -1
     rows[12] = 3
     rows[13] = normal(3, width) + F32(1e4)
+    rows[14] = (F32(1) - np.abs(normal(4, width, spread=1e-6))) * np.sign(normal(5, width))
     return rows
 
 
@@ -109,6 +110,35 @@ def test_dense_is_exact_at_the_bounds(numerics: str) -> None:
         assert np.array_equal(bits(results[0]), bits(results[1]))
         exact = int(values[0].astype(np.int64).sum()) * plain.limit
         assert results[0][0, 0] == F32(exact) * (F32(1) / F32(plain.limit))
+
+
+@numerics
+@pytest.mark.parametrize("depth", [1024, 2048, 3072, 4096])
+def test_dense_is_exact_near_the_bounds(numerics: str, depth: int) -> None:
+    """Large operands of one sign and many last digits: float32 sums over all of it would err."""
+    plain, fast = both(numerics)
+    rng = np.random.default_rng(depth)
+    limit = plain.limit
+    x = (rng.integers(limit - limit // 4, limit + 1, (20, depth)) / limit).astype(F32)
+    values = rng.integers(limit - limit // 4, limit + 1, (40, depth))
+    values = values.astype(np.int16 if limit > 127 else np.int8)
+    one, zero = np.ones(40, F32), np.zeros(40, F32)
+    results = [
+        ops.dense(ops.quantise(x, flags(20)), ops.weight(values, one, zero))
+        for ops in (plain, fast)
+    ]
+
+    assert np.array_equal(bits(results[0]), bits(results[1]))
+
+
+@pytest.mark.parametrize("width", [1, 384, 512, 513, 8192])
+def test_squares_are_summed_exactly_at_the_bounds(width: int) -> None:
+    """Odd integers just below 2^22: one float64 sum over 8,192 of them would round."""
+    rng = np.random.default_rng(width)
+    integers = (1 << 22) - 1 - 2 * rng.integers(0, 9, (50, width))
+    integers[0] = 1 << 22
+
+    assert np.array_equal(sum_squares(integers.astype(np.float64)), np.square(integers).sum(axis=1))
 
 
 @numerics
