@@ -194,7 +194,7 @@ def _fill(state: State, rig: Rig, share: _Share, queue: Queue, *, avoid: bool) -
     looked: set[int] = set()
     for job in _in_turn(queue, looked):
         looked.add(job.job)
-        limit = _allowed(state, rig, job, share)
+        limit = _allowed(state, rig, job)
         for block in job.opened.values():
             if limit <= 0 or (share.rows and share.work >= share.size):
                 break
@@ -234,7 +234,7 @@ def _open_rows(block: Block, rig: Rig, *, avoid: bool) -> Rows:
     return np.flatnonzero(free) + first
 
 
-def _allowed(state: State, rig: Rig, job: Job, share: _Share) -> int:
+def _allowed(state: State, rig: Rig, job: Job) -> int:
     """Work of a job that one share may take.
 
     Guided by what is left, so that rigs of any speed finish together; and an account holds at

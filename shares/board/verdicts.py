@@ -14,8 +14,6 @@ from shares.board.events import RefereeAnswered
 from shares.board.state import Block, Case, Job, Lease, Recount, Rig, State, owes
 from shares.results import DIGEST_BYTES
 
-__all__ = ["answered", "conclude"]
-
 
 def conclude(state: State) -> None:
     """Decide what this turn made ripe: cases, shares, jobs."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shares.policy import Policy
+from shares.policy import PPM, Policy
 from shares.trust.sampling import rate_ppm
 
 _RECENT_ROWS = 1_000  # an average row is the mean over this many
@@ -51,7 +51,7 @@ class Standing:
             self.held, price, self.row_work, policy.kappa, policy.referee_floor_ppm
         )
         if not self.established(policy):
-            return 1_000_000, by_referee
+            return PPM, by_referee
         by_rigs = rate_ppm(self.held, price, self.row_work, policy.kappa, policy.check_floor_ppm)
         return by_rigs, by_referee
 
