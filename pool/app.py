@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import ssl
@@ -208,6 +209,9 @@ async def _serve(
                 http=f"{http_address[0]}:{server.port}",
                 tls=tls is not None,
             )
+            # What is alive now lives as long as the pool: collections need not look at it again.
+            gc.collect()
+            gc.freeze()
             await stopping.wait()
             _log.info("stopping", again="a second signal stops at once")
             pool.gateway.say_goodbye(RECONNECT_SECONDS)
