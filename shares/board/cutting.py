@@ -237,20 +237,42 @@ def _open_rows(block: Block, rig: Rig, *, avoid: bool) -> Rows:
 def _allowed(state: State, rig: Rig, job: Job) -> int:
     """Work of a job that one share may take.
 
-    Guided by what is left, so that rigs of any speed finish together; and an account holds at
-    most a part of what is left while other accounts could work on it (one share is allowed).
+    Guided by what is left for the rigs, this job's and the next ones', so that rigs of any speed
+    finish together; and an account holds at most a part of what is left of the job while other
+    accounts could work on it (one share is allowed).
     """
     policy = state.policy
     rate = rig.rate(policy)
     limit = job.open_work
     everybody = state.rate_of(job.model)
     if everybody > rate:  # alone it can take it all
-        limit = max(policy.min_difficulty, int(job.open_work * rate / (2 * everybody)))
+        part = rate / (2 * everybody)
+        left = _open_work(job.queue, rig.difficulty / part)
+        limit = max(policy.min_difficulty, int(left * part))
     held = job.held_by.get(rig.key[0], 0)
     if held and _others_have_room(state, rig, job.model):
         left = (job.work - job.accepted_work) * policy.concentration_ppm // PPM
         limit = min(limit, left - held)
     return limit
+
+
+def _open_work(queue: Queue, enough: float) -> int:
+    """Work of the queue's jobs that is not leased; it stops adding up at ``enough``.
+
+    A job that were measured alone would be handed out in ever smaller pieces of shares that the
+    next jobs fill up, and end long after its turn.
+    """
+    work = 0
+    counted: set[int] = set()
+    for line in (queue.ready, queue.backlog):
+        for owned in line.values():
+            for job in owned.values():
+                if job.job not in counted:
+                    counted.add(job.job)
+                    work += job.open_work
+                    if work >= enough:
+                        return work
+    return work
 
 
 def _others_have_room(state: State, rig: Rig, model: str) -> bool:

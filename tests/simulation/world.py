@@ -79,6 +79,7 @@ class SimJob:
     accepted: float | None = None  # when its last row was accepted
     closed: float | None = None
     state: str = ""
+    on_board: bool = False
     over: trio.Event = field(default_factory=trio.Event)
 
     @property
@@ -131,6 +132,10 @@ class World:
     def now(self) -> float:
         """Seconds since the simulation began."""
         return trio.current_time() - self._began
+
+    async def sleep_until(self, moment: float) -> None:
+        """Wait until so many seconds since the beginning have passed."""
+        await trio.sleep(moment - self.now)
 
     @property
     def trace(self) -> str:
@@ -262,8 +267,11 @@ class World:
     def _look_at(self, job: SimJob, pool: Pool) -> None:
         progress = pool.core.board.job(job.job)
         if progress is None:
-            return
-        if progress.accepted_rows < progress.rows:
+            complete = job.on_board  # over, unless it was not opened yet
+        else:
+            job.on_board = True
+            complete = progress.accepted_rows == progress.rows
+        if not complete:
             job.accepted = None
         elif job.accepted is None:
             job.accepted = self.now
