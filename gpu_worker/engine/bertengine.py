@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from itertools import islice
 from threading import Event, local
 from typing import Any, Final
@@ -127,7 +127,9 @@ class BertEngine(Engine):
                 for batch in islice(batches, 1):
                     submit(batch)
                 yield start, values, failed
-        except Stopped as error:
+        except (Stopped, CancelledError, RuntimeError) as error:
+            if not self._closed.is_set():
+                raise
             raise EngineError("this engine was closed while it worked") from error
         finally:
             given_up.set()

@@ -48,7 +48,7 @@ FLOAT32_DEPTH: Final = 1024
 """Products of ±127 (or -128) that float32 adds exactly: 2^14 · 2^10 = 2^24."""
 SQUARES_DEPTH: Final = 512
 """Squares of 22-bit integers that float64 adds exactly."""
-BLOCK_VALUES: Final = 131_072
+BLOCK_VALUES: Final = 65_536
 """Values that elementwise passes work on at a time: few calls, and scratch that stays in cache."""
 PAIR_VALUES: Final = 131_072
 """Query-key pairs that attention works on at a time."""

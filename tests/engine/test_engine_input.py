@@ -93,14 +93,20 @@ def test_closing_the_iterator_stops_the_work(
     assert len(computed) < 20
 
 
-def test_closing_the_engine_ends_a_run_and_is_final(open_engine: Open, tiny: Path) -> None:
+@pytest.mark.parametrize("taken", [0, 1, 2, 3])
+def test_closing_the_engine_ends_a_run_and_is_final(
+    open_engine: Open, tiny: Path, monkeypatch: pytest.MonkeyPatch, taken: int
+) -> None:
+    """Whether the next micro-batch was computed, in progress or not begun: one kind of error."""
+    monkeypatch.setattr("gpu_worker.engine.plan.TOKENS", 3)
     engine = open_engine(tiny, threads=1)
     chunks = engine.run("embed", *packed([[1, 2, 3]] * 4000), 1)
-    next(chunks)
+    for _ in range(taken):
+        next(chunks)
     engine.close()
     engine.close()
 
-    with pytest.raises(EngineError, match="closed"):
+    with pytest.raises(EngineError, match="this engine was closed while it worked"):
         deque(chunks, maxlen=0)
     with pytest.raises(EngineError, match="this engine is closed"):
         engine.run("embed", *packed([[1]]), 1)

@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 from tiny_bert import write_tiny_bert
 
 from gpu_worker.engine import SUPPORTED_NUMERICS, EngineError, quantise
+from gpu_worker.engine.ops import DENSE_LIMITS
 
 
 def digest(folder: Path) -> str:
@@ -23,6 +24,10 @@ def digest(folder: Path) -> str:
 def edit(folder: Path, name: str, **changes: Any) -> None:
     path = folder / name
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_the_public_list_is_what_the_operations_know() -> None:
+    assert tuple(DENSE_LIMITS) == SUPPORTED_NUMERICS
 
 
 @pytest.mark.parametrize("numerics", SUPPORTED_NUMERICS)
