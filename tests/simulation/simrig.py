@@ -47,6 +47,7 @@ class SimRig:
     sessions: int = 0
     rows: int = 0  # computed since the first boot
     _scope: trio.CancelScope | None = None
+    _off: trio.Event = field(default_factory=trio.Event)
 
     @property
     def user(self) -> str:
@@ -59,7 +60,7 @@ class SimRig:
     def start(self) -> None:
         """Switch it on."""
         assert self._scope is None, f"{self.user} runs already"
-        self._scope = trio.CancelScope()
+        self._scope, self._off = trio.CancelScope(), trio.Event()
         self.world.nursery.start_soon(self._run, self._scope, name=self.user)
 
     def crash(self) -> None:
@@ -69,10 +70,11 @@ class SimRig:
             self._scope = None
         self.unplug()
 
-    def stop(self) -> None:
-        """Ask it to leave, as SIGTERM does."""
+    async def leave(self) -> None:
+        """Ask it to leave, as SIGTERM does, and wait until it has."""
         assert self.rig is not None
         self.rig.stop()
+        await self._off.wait()
 
     def unplug(self) -> None:
         """Cut its lines; it will dial again."""
@@ -103,6 +105,7 @@ class SimRig:
             await self.rig.run()
         if self._scope is scope:
             self._scope = None
+            self._off.set()
 
     async def _dial(self, address: PoolAddress) -> RigConnection:
         await trio.sleep(self.latency)

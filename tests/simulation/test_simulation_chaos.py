@@ -31,9 +31,7 @@ async def trouble(rig: SimRig, random: Random) -> None:
             await trio.sleep(random.uniform(0.1, 30))
             rig.start()
         elif rig.running:
-            rig.stop()
-            while rig.running:
-                await trio.sleep(0.5)
+            await rig.leave()
             await trio.sleep(random.uniform(0.1, 10))
             rig.start()
 
@@ -83,7 +81,7 @@ def test_nothing_is_lost_among_troubled_and_lying_rigs(seed: int, tmp_path: Path
     simulate(seed, tmp_path, a_job_among_troubled_rigs)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(100, 120))
 def test_nothing_is_lost_whatever_the_seed(seed: int, tmp_path: Path) -> None:
     """The long form."""

@@ -41,7 +41,7 @@ def test_the_pool_dies_and_the_job_goes_on(seed: int, tmp_path: Path) -> None:
     simulate(seed, tmp_path, a_job_through_restarts)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(100, 130))
 def test_the_pool_may_die_anywhere(seed: int, tmp_path: Path) -> None:
     """The long form."""

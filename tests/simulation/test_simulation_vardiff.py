@@ -10,9 +10,9 @@ from world import World, settings, simulate
 
 from shares.board.effects import LeaseIssued
 
-RIGS = 20
+RIGS = 16
 TARGET = settings().shares.target_seconds
-SETTLED = 60.0  # seconds from the start of the job
+SETTLED = 50.0  # seconds from the start of the job
 
 
 async def share_seconds(world: World) -> dict[str, list[float]]:
@@ -20,7 +20,7 @@ async def share_seconds(world: World) -> dict[str, list[float]]:
     world.customer("carol")
     world.add_rigs(RIGS)
     await world.start_rigs()
-    job = await world.open_job("carol", round(world.speed * 160))
+    job = await world.open_job("carol", round(world.speed * 140))
     await job.over.wait()
     # Near the end shares are smaller on purpose: the guided cut takes over.
     until = job.opened + 0.75 * job.computing_seconds
