@@ -125,6 +125,7 @@ def build_pool(
         inline=inline,
     )
     referee.answer = core.referee_answered
+    referee.wanted = lambda order, rows: board.awaits(order.job, order.block, rows)
     gateway = Gateway(core, models, config.stratum, config.http)
     settler = Settler(core, config)
     metrics = PoolMetrics(registry or CollectorRegistry(), lambda: samples(core, gateway, referee))

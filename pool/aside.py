@@ -1,4 +1,4 @@
-"""Rigs set aside: whose message made the board fail waits a while, so that a restart can hold.
+"""Accounts set aside: whose message made the board fail waits a while, so that a restart can hold.
 
 The event is kept beside it for replay. It is the pool's fault, and costs the rig nothing but
 time.
@@ -27,27 +27,38 @@ class SetAside:
         """``folder``: the pool's."""
         self._list = folder / "set-aside.json"
         self._event = folder / "failed-event.pickle"
-        self._until: dict[str, float] = self._read()  # {account.rig: seconds since the epoch}
+        self._until: dict[str, float] = self._read()  # {account: seconds since the epoch}
 
     def keep(self, event: Event, sender: str) -> None:
-        """The board failed on ``event`` of ``sender`` (``account.rig``, or "" for the pool)."""
+        """The board failed on ``event`` of the account ``sender`` ("": of the pool itself).
+
+        The whole account waits: its next rig would only send the same.
+        """
         self._event.write_bytes(pickle.dumps((event, sender)))
         if sender:
             self._until[sender] = time.time() + ASIDE_SECONDS
-            self._list.write_text(json.dumps(self._until))
+            whole = self._list.with_suffix(".new")
+            whole.write_text(json.dumps(self._until))
+            whole.replace(self._list)
         _log.critical(
-            "the board failed", event_type=type(event).__name__, rig=sender, kept=str(self._event)
+            "the board failed",
+            event_type=type(event).__name__,
+            account=sender,
+            kept=str(self._event),
         )
 
-    def until(self, user: str) -> float:
-        """Until when ``account.rig`` has to wait; 0 when it may come."""
-        at = self._until.get(user, 0.0)
+    def until(self, account: str) -> float:
+        """Until when an account's rigs have to wait; 0 when they may come."""
+        at = self._until.get(account, 0.0)
         return at if at > time.time() else 0.0
 
     def _read(self) -> dict[str, float]:
         try:
             found = json.loads(self._list.read_text())
         except FileNotFoundError:
+            return {}
+        except ValueError:
+            _log.warning("the list of rigs set aside is damaged", file=str(self._list))
             return {}
         now = time.time()
         return {user: at for user, at in found.items() if at > now}

@@ -62,6 +62,8 @@ class Committer:
     _work: trio.Event = field(default_factory=trio.Event)
     _idle: trio.Event = field(default_factory=trio.Event)
     waiting_bytes: int = 0
+    # A thread of its own: however many requests read the database, commits do not wait for them.
+    _thread: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(1))
     writing_since: float = math.inf  # by trio's clock; infinite while nothing is being written
 
     def hold(self, payload: bytes) -> int:
@@ -117,7 +119,7 @@ class Committer:
                 await trio.sleep(self.delay(group))
                 commit_group(self.store, group)
             else:
-                await trio.to_thread.run_sync(commit_group, self.store, group)
+                await trio.to_thread.run_sync(commit_group, self.store, group, limiter=self._thread)
             self.writing_since = math.inf
             seconds = time.perf_counter() - started
             self._durable = sequence

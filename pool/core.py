@@ -64,6 +64,9 @@ class Outbox(Protocol):
     def deliver(self, message: Message) -> None:
         """Encode and send soon; must not block and must not raise for a broken connection."""
 
+    def dismiss(self, reason: str) -> None:
+        """Say why, and end the session."""
+
 
 class Judge(Protocol):
     """What the core needs of the referee."""
@@ -98,7 +101,7 @@ class Core:
         self.on_records: Callable[[list[Record]], None] = lambda _: None
         self.aside = SetAside(store.folder)
         self._outboxes: dict[int, Outbox] = {}  # {session: outbox}
-        self._users: dict[int, str] = {}  # {session: account.rig}
+        self._accounts: dict[int, str] = {}  # {session: account}
         self._blocks: dict[tuple[int, int], BlockFile] = {}  # {(job, block): its rows}
         self._job_closed: Callable[[int, str], None] = lambda _job, _state: None
         self._wanted: trio.MemorySendChannel[BlockWanted]
@@ -110,16 +113,16 @@ class Core:
 
     # ── who is there ─────────────────────────────────────────────────────────
 
-    def attach(self, session: int, user: str, outbox: Outbox) -> None:
-        """Messages to ``session``, of the rig ``user``, go to ``outbox`` from now on."""
+    def attach(self, session: int, account: str, outbox: Outbox) -> None:
+        """Messages to ``session``, a rig of ``account``, go to ``outbox`` from now on."""
         self._outboxes[session] = outbox
-        self._users[session] = user
+        self._accounts[session] = account
 
     def detach(self, session: int) -> None:
         """The session's connection is gone."""
         if self._outboxes.pop(session, None) is not None:
             self.handle(SessionClosed(at=self.clock.now(), session=session))
-            del self._users[session]
+            del self._accounts[session]
 
     def on_job_closed(self, callback: Callable[[int, str], None]) -> None:
         """Tell ``callback(job, state)`` when a job's end is durable."""
@@ -140,7 +143,7 @@ class Core:
         except Exception as error:
             self._failure = error
             self._failed.set()
-            self.aside.keep(event, self._users.get(getattr(event, "session", 0), ""))
+            self.aside.keep(event, self._accounts.get(getattr(event, "session", 0), ""))
             raise
         self.carry_out(effects)
 
@@ -309,7 +312,7 @@ class Core:
             ):
                 outbox = self._outboxes.get(session)
                 if outbox is not None:
-                    outbox.deliver(message)
+                    _deliver(outbox, message)
 
     def _committed(self, records: list[Record]) -> None:
         self.on_records(records)
@@ -332,6 +335,15 @@ class Core:
                 self.room = trio.Event()
         elif not self.room.is_set():
             self.room.set()
+
+
+def _deliver(outbox: Outbox, message: Message) -> None:
+    try:
+        outbox.deliver(message)
+    except Exception:
+        # That session fails alone; the turn that asked for the message goes on.
+        _log.exception("a message could not be delivered", message_type=type(message).__name__)
+        outbox.dismiss("pool_fault")
 
 
 def verdicts_in(records: Iterable[Record]) -> bool:

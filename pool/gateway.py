@@ -320,13 +320,13 @@ class _Session:
                 message, Code.BANNED, "banned", f"{message.user} is banned until {_time(until)}"
             )
             return
-        if until := self._core.aside.until(message.user):
+        if until := self._core.aside.until(account_name):
             outcomes["set_aside"] += 1
             self.connection.refuse(
                 message,
                 Code.OTHER,
                 "pool_fault",
-                f"the pool failed on a message of this rig; it may come back at {_time(until)},"
+                f"the pool failed on a message of this account; it may come back at {_time(until)},"
                 " and nothing is charged",
             )
             return
@@ -336,7 +336,7 @@ class _Session:
         self.log = self.log.bind(rig=message.user)
         self.connection.accept(message)
         self._gateway.opened(self)
-        self._core.attach(self.number, message.user, self)
+        self._core.attach(self.number, account_name, self)
         self._core.handle(
             SessionOpened(
                 at=self._core.clock.now(),
@@ -397,6 +397,8 @@ class _Session:
                 )
             )
             return
+        if message.final:
+            self._lease_models.pop(message.lease, None)
         self._core.submit(
             self.number,
             request=message.id,

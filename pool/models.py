@@ -55,16 +55,20 @@ class Models:
 
     def refresh(self) -> list[RegisteredModel]:
         """Read again; returns the models that are new."""
-        found = [self._builtin_model()] if self._builtin else []
         with self._store.database.read() as connection:
-            rows = connection.execute(
-                select(model_table).where(model_table.c.retired.is_(None)).order_by("id")
-            ).all()
-        found.extend(self._registered(row.name, row.manifest, row.added) for row in rows)
-        new = [model for model in found if model.digest not in self._by_digest]
-        self._by_name = {model.name: model for model in found}
-        # A retired model keeps its digest: jobs under way still name it.
-        self._by_digest |= {model.digest: model for model in found}
+            rows = connection.execute(select(model_table).order_by("id")).all()
+        builtin = self._builtin_model()
+        known = [builtin]
+        offered = [builtin] if self._builtin else []
+        for row in rows:
+            model = self._registered(row.name, row.manifest, row.added)
+            known.append(model)
+            if row.retired is None:
+                offered.append(model)
+        new = [model for model in offered if model.digest not in self._by_digest]
+        self._by_name = {model.name: model for model in offered}
+        # Whatever was ever registered: jobs under way still name it.
+        self._by_digest = {model.digest: model for model in known}
         return new
 
     def get(self, name: str) -> RegisteredModel | None:

@@ -25,8 +25,10 @@ from shares.results import row_digests
 _log = structlog.get_logger("pool.referee")
 
 _ENGINES = 4  # kept in memory
+_AGAIN_SECONDS = 1.0
 
 Answer = Callable[[RefereeWanted, tuple[int, ...], bytes], None]
+Wanted = Callable[[RefereeWanted, tuple[int, ...]], bool]
 Compute = Callable[[bytes, dict[str, str], str, str, Sequence[int]], Awaitable[bytes]]
 
 
@@ -52,6 +54,7 @@ class Referee:
         self._patient: deque[tuple[RefereeWanted, tuple[int, ...]]] = deque()
         self._work = trio.Event()
         self.answer: Answer = lambda _order, _rows, _digests: None
+        self.wanted: Wanted = lambda _order, _rows: True
         self.rows = 0
         self.seconds = 0.0
 
@@ -96,35 +99,23 @@ class Referee:
                 self._work = trio.Event()
                 continue
             order, rows = queue.popleft()
+            if not self.wanted(order, rows):
+                continue  # its share was judged, or its job closed, in the meantime
             started = trio.current_time()
-            digests = await self._judge(compute, order, rows)
+            try:
+                model = self._models.by_digest(order.model)
+                path = str(self._block_path(order.job, order.block))
+                files = self._files(model)
+                digests = await compute(model.text, files, order.operation, path, rows)
+            except Exception as error:
+                # The pool's fault and nobody's loss: again later, after the others.
+                _log.error("the referee failed", job=order.job, error=str(error))
+                self._patient.append((order, rows))
+                await trio.sleep(_AGAIN_SECONDS)
+                continue
             self.seconds += trio.current_time() - started
             self.rows += len(rows)
             self.answer(order, rows, digests)
-
-    async def _judge(self, compute: Compute, order: RefereeWanted, rows: tuple[int, ...]) -> bytes:
-        model = self._models.by_digest(order.model)
-        path = str(self._block_path(order.job, order.block))
-        return await self._run(compute, model, order.operation, path, rows)
-
-    async def _run(
-        self,
-        compute: Compute,
-        model: RegisteredModel,
-        operation: str,
-        block: str,
-        rows: tuple[int, ...],
-    ) -> bytes:
-        """Compute, again and again if that fails: it is the pool's fault, and nobody's loss."""
-        files = self._files(model)
-        delay = 1.0
-        while True:
-            try:
-                return await compute(model.text, files, operation, block, rows)
-            except Exception as error:
-                _log.error("the referee failed", error=str(error), again_in=delay)
-                await trio.sleep(delay)
-                delay = min(60.0, delay * 2)
 
     def _files(self, model: RegisteredModel) -> dict[str, str]:
         return {file.name: str(self._models.path(file)) for file in model.engine_files}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from shares.board import (
@@ -102,6 +102,12 @@ class Board:
     def banned_until(self, account: str, rig: str) -> float:
         """Until when this rig is kept out, seconds since the epoch; 0 when it is not."""
         return sessions.banned_until(self._state, (account, rig))
+
+    def awaits(self, job: int, block: int, rows: Iterable[int]) -> bool:
+        """Whether the referee's word on any of these rows is still wanted."""
+        found = self._state.jobs.get(job)
+        opened = found.opened.get(block) if found else None
+        return opened is not None and any(row in opened.asked for row in rows)
 
     def leases(self) -> int:
         """How many shares are in rigs' hands."""

@@ -92,28 +92,32 @@ async def test_a_rig_that_made_the_board_fail_is_set_aside(
     """The event is kept for replay, its sender waits after the restart, others do not."""
     store = Store.open(tmp_path, durable=False)
     token = create_account(store.database, "mallory", "miner", START)
+    honest = create_account(store.database, "alice", "miner", START)
     pool = build_pool(Config(), store, inline=True, start=START)
     pool.core.carry_out(pool.core.board.start(START))
-    pool.core.attach(7, "mallory.rig", _Deaf())
+    pool.core.attach(7, "mallory", _Deaf())
     event = SessionOpened(at=START, session=7, account="mallory", rig="rig", credit=1)
     pool.core.handle(event)
     with pytest.raises(ValueError, match="open already"):
         pool.core.handle(event)
     store.close()
 
-    assert pickle.loads((tmp_path / "failed-event.pickle").read_bytes()) == (event, "mallory.rig")
+    assert pickle.loads((tmp_path / "failed-event.pickle").read_bytes()) == (event, "mallory")
     store = Store.open(tmp_path, durable=False)
     async with running(store) as pool:
         refusal = await authorise(pool, "mallory.rig", token)
         assert refusal is not None
         assert refusal.reason == "pool_fault"
-        assert await authorise(pool, "mallory.other", token) is None
+        assert await authorise(pool, "alice.rig", honest) is None
     store.close()
 
 
 class _Deaf:
     def deliver(self, message: Message) -> None:
         """Nobody listens."""
+
+    def dismiss(self, reason: str) -> None:
+        """Nobody minds."""
 
 
 async def test_a_stranger_is_sent_away_in_time(tmp_path: Path, autojump_clock: MockClock) -> None:
