@@ -25,6 +25,7 @@ class Policy:
     referee_floor_ppm: int = 1_000  # ρ: never less by the referee
     probation_shares: int = 8  # cleared shares before a rig counts as established
     check_patience_seconds: float = 20.0  # then a drawn row goes to the referee
+    newcomer_patience_seconds: float = 2.0  # the same, when an idle rig on probation waits for it
     referee_cap_ppm: int = 500_000  # most of a job's check budget that referee runs may cost
 
     # ── clearing and punishment ──

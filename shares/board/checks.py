@@ -150,14 +150,26 @@ def _leave_queue(state: State, check: Check) -> None:
 
 
 def out_of_patience(state: State) -> None:
-    """Checks that wait too long go to the referee; a rig that has one gets as long again."""
+    """Checks that wait too long go to the referee; a rig that has one gets as long again.
+
+    A rig on probation may have to stand idle until it is judged, so its rows wait less long: in
+    a checker's hands they lie behind all the work that it had before.
+    """
     patience = state.policy.check_patience_seconds
     for check in list(state.checks.values()):
         waited = state.at - check.since
-        if waited < patience:
+        if waited < min(patience, state.policy.newcomer_patience_seconds):
             break  # they are in the order in which they were drawn
-        if not check.referred and (not check.lessee or waited >= 2 * patience):
+        if check.referred:
+            continue
+        most = 2 * patience if check.lessee else patience
+        if waited >= most or _holds_up(state, check.target.rig):
             refer_check(state, check)
+
+
+def _holds_up(state: State, rig: Rig) -> bool:
+    idle = rig.session is not None and not rig.leases
+    return idle and not rig.standing.established(state.policy)
 
 
 def refer_check(state: State, check: Check) -> None:

@@ -276,3 +276,23 @@ def test_a_share_without_a_sample_clears_after_the_window(direct: bool) -> None:
     assert (house.shares[lease].verdict == "cleared") is direct
     house.tick(0.2)
     assert house.shares[lease].verdict == "cleared"
+
+
+def test_an_idle_newcomer_does_not_wait_for_a_busy_checker(of) -> None:
+    """Its rows lie behind the work that Ben has in hand: soon the referee takes them."""
+    house = House(Policy(probation_shares=2, min_difficulty=100, initial_difficulty=2_000))
+    house.established("ben")
+    house.connect("ben", credit=2)
+    house.open_job(rows=1_000, check_budget=100_000)
+    anna = house.connect("anna", credit=2)
+    house.at += 1
+    house.submit(anna)  # with nothing held, the referee draws all of it
+    house.referee = False
+    house.at += 1
+    house.submit(anna)
+    assert not anna.leases, "it waits for its verdict"
+    house.asked.clear()
+    assert not of(house.tick(1), fx.RefereeWanted)
+
+    house.referee = True
+    assert of(house.tick(1), fx.RefereeWanted)
