@@ -210,21 +210,21 @@ def _pay_hedge(
     equal: rows.Rows,
     found: _Findings,
 ) -> None:
-    """An honest loser that was in time is paid as a checker would be."""
-    if not found.in_time or not equal.size:
+    """An honest loser that was in time is paid as a checker would be, from the job's levy.
+
+    Only of a share that it still held: who gave rows up and copies what another computed of them
+    has done nothing. And never from the reserve, which is for checks that the pool asked for.
+    """
+    if not found.in_time or not equal.size or lease.state not in ("open", "cancelled"):
         return
     others = np.array(
         [block.winners[winner] != lease.account for winner in block.winner[equal].tolist()]
     )
     work = int(block.works[equal[others]].sum())
     amount = work * job.price
-    where = checks.source(state, job, amount) if amount else None
-    if where == "check":
+    if 0 < amount <= job.check_left:
         job.check_left -= amount
-    elif where == "reserve":
-        state.reserve -= amount
-    if where is not None:
-        found.earn(job.job, "hedge", where, work, amount)
+        found.earn(job.job, "hedge", "check", work, amount)
 
 
 def _look_at_check(

@@ -127,6 +127,23 @@ def test_a_released_share_opens_again_and_is_void(of) -> None:
     assert not of(effects, fx.LeaseIssued), "a rig that stops gets no new share at once"
 
 
+def test_rows_that_a_rig_gave_up_and_copied_from_another_are_not_paid(of) -> None:
+    """Take a share, send one row, release the rest, copy what an accomplice computed: nothing."""
+    house, anna, lease = _start(rows=20)
+    held = anna.leases[lease]
+    house.submit(anna, lease, rows=1)
+    house.handle(
+        ev.LeaseReleased(at=house.at, session=anna.session, request=3, lease=lease, reason="x")
+    )
+    accomplice = house.connect("bob")
+    while accomplice.leases:
+        house.submit(accomplice)
+    anna.leases[lease] = held
+    effects = house.submit(anna, lease)
+
+    assert not of(effects, fx.CreditEarned)
+
+
 # ── deadlines ────────────────────────────────────────────────────────────────
 
 
