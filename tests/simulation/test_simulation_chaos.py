@@ -8,8 +8,8 @@ from random import Random
 import pytest
 import trio
 from audit import check_money, check_results, lost_units
-from simrig import SimRig
 from sqlalchemy import select
+from trouble import trouble
 from world import World, simulate
 
 from pool.store import schema
@@ -17,23 +17,6 @@ from shares.board.effects import HeldForfeited, LeaseEnded, ShareJudged
 
 HONEST, LIARS = 14, 3
 ROWS = 5_000
-
-
-async def trouble(rig: SimRig, random: Random) -> None:
-    """What a machine in the field goes through, for ever."""
-    while True:
-        await trio.sleep(random.expovariate(1 / 15))
-        what = random.choice(("unplugged", "unplugged", "crash", "leave"))
-        if what == "unplugged":
-            rig.unplug()
-        elif what == "crash" and rig.running:
-            rig.crash()
-            await trio.sleep(random.uniform(0.1, 30))
-            rig.start()
-        elif rig.running:
-            await rig.leave()
-            await trio.sleep(random.uniform(0.1, 10))
-            rig.start()
 
 
 async def a_job_among_troubled_rigs(world: World) -> None:

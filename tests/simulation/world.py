@@ -36,7 +36,7 @@ from pool.store import Store
 from pool.store.accounts import create_account
 from pool.store.commit import Group
 from pool.store.escrow import deposit
-from pool.store.jobs import add_job
+from pool.store.jobs import add_job, move_job
 from shares.board.effects import Effect, JobClosed, Record
 from shares.board.events import Event
 
@@ -108,6 +108,7 @@ class World:
         self.jobs: dict[int, SimJob] = {}
         self.store: Store
         self.pool: Pool | None = None
+        self.running = trio.Event()  # set while a pool is
         self.boots = 0
         self.records: list[tuple[float, Record]] = []  # committed, with the moment
         self.effects: list[tuple[float, Effect]] = []  # asked for by the board, orders included
@@ -165,6 +166,7 @@ class World:
         self.pool = pool
         self._house, self._gone = trio.CancelScope(), trio.Event()
         await self.nursery.start(self._keep_house, pool, self._house, self._gone)
+        self.running.set()
         return pool
 
     def _kill_pool(self) -> None:
@@ -172,6 +174,7 @@ class World:
         assert self._house is not None
         self._house.cancel()
         self.pool = None
+        self.running = trio.Event()
         for rig in self.rigs.values():
             rig.unplug()
 
@@ -379,9 +382,20 @@ class World:
         await self.pool.core.open_job(number)
         return job
 
-    async def settle(self) -> None:
-        """Let the ledger follow everything that is decided."""
+    async def cancel(self, job: SimJob) -> None:
+        """As a customer's cancellation does: durable first, then told to the board."""
+        await self.running.wait()
         assert self.pool is not None
+        with self.store.database.write() as connection:
+            move_job(connection, job.job, ("in_progress",), "cancelling")
+        self.pool.core.cancel_job(job.job, "cancelled")
+
+    async def settle(self) -> None:
+        """Wait until every share has its verdict, and let the ledger follow."""
+        assert self.pool is not None
+        board = self.pool.core.board
+        while board.totals().unjudged or board.totals().leases:
+            await self.next_commit()
         await self.pool.core.committer.flushed()
         await self.pool.settler.settle()
 
