@@ -129,19 +129,23 @@ def test_a_released_share_opens_again_and_is_void(of) -> None:
 
 def test_rows_that_a_rig_gave_up_and_copied_from_another_are_not_paid(of) -> None:
     """Take a share, send one row, release the rest, copy what an accomplice computed: nothing."""
-    house, anna, lease = _start(rows=20)
-    held = anna.leases[lease]
+    house = House(OPEN, referee=False)
+    house.open_job(rows=20, check_budget=10_000)
+    anna = house.connect("anna")
+    lease, held = next(iter(anna.leases.items()))
+    accomplice = house.connect("bob")
     house.submit(anna, lease, rows=1)
     house.handle(
         ev.LeaseReleased(at=house.at, session=anna.session, request=3, lease=lease, reason="x")
     )
-    accomplice = house.connect("bob")
     while accomplice.leases:
         house.submit(accomplice)
     anna.leases[lease] = held
     effects = house.submit(anna, lease)
 
-    assert not of(effects, fx.CreditEarned)
+    won = sum(run.stop - run.start for part in of(effects, fx.PartAccepted) for run in part.won)
+    assert won < len(held.keys) - 1, "some of them are copies"
+    assert [credit.kind for credit in of(effects, fx.CreditEarned)] == ["row"]
 
 
 # ── deadlines ────────────────────────────────────────────────────────────────
