@@ -29,7 +29,7 @@ from pool.store.moneytable import money_table
 ROWS = 1500
 LINES = digest_lines(ROWS, seed=7)
 # The points of the short form; the store's own tests kill it at all of its points.
-SHORT = {"log.synced", "store.before_commit", "store.committed", "intake.packed", "output.stored"}
+SHORT = {"log.synced", "store.committed", "output.stored"}
 SPEEDS = {"alice": 120.0, "bob": 90.0}
 
 
