@@ -1,4 +1,4 @@
-"""How fast groups become durable: ``python benchmarks/store_commit.py [FOLDER]``.
+"""How fast groups become durable: ``python benchmarks/store_commit.py --folder FOLDER``.
 
 A group is what gathers while the one before it is written: so many shares, each leased, delivered
 in one part of 64 rows of 384 float32 values (96 KiB), credited and cleared. Also: settlement of
@@ -107,9 +107,7 @@ def measure(folder: Path, shares: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--folder", type=Path, help="where to write its files"
-    )
+    parser.add_argument("--folder", type=Path, help="where to write its files")
     parser.add_argument("--short", action="store_true", help="the largest groups only")
     options = parser.parse_args()
     for shares in (64,) if options.short else (1, 4, 16, 64):
