@@ -207,7 +207,8 @@ class _Session:
         """Read messages until the connection ends or the board says so."""
         while True:
             for message in await self.connection.receive():
-                while not self._core.room.is_set():
+                # Only results fill the memory: who knocks or hands back need not wait.
+                while isinstance(message, wire.Submit) and not self._core.room.is_set():
                     await self._core.room.wait()
                 await self._received(message)
 

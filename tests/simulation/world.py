@@ -117,6 +117,7 @@ class World:
         self.on_event: Callable[[Event], None] = lambda _: None
         self.commit_seconds: Callable[[Group], float] = lambda _: COMMIT_SECONDS
         self.check_invariants = True
+        self.refuse = False  # nobody can dial
         self._tokens: dict[str, str] = {}
         self._trace = sha256()
         self._house: trio.CancelScope | None = None
@@ -213,7 +214,7 @@ class World:
 
     def dial(self, rig: SimRig) -> WireEnd:
         """A line to the pool, if one is running."""
-        if self.pool is None:
+        if self.pool is None or self.refuse:
             raise ConnectionRefusedError("nobody listens")
         ours, theirs = wire(rig.latency)
         self._lines.start_soon(self.pool.gateway.serve_stream, theirs, "127.0.0.1")
