@@ -21,7 +21,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
     ``config`` holds the architecture's own parameters (see ``docs/EXACT.md``). A row's result is
     ``width`` values of ``dtype`` (NumPy spelling, little-endian). ``macs_per_token`` and
-    ``macs_per_pair`` give the work of a row (``shares.work``).
+    ``macs_per_pair`` give the work of a row (``shares.work``). ``labels`` name the values of a
+    ``classify`` result. ``prompts`` are texts that may go before an input, by name;
+    ``default_prompt`` names the one that is used unasked. ``tolerance`` is the largest
+    1 - cosine between two honest results of a row in the float numerics; 0 in the exact ones,
+    where results are the same bits.
     """
 
     architecture: str
@@ -35,6 +39,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     macs_per_pair: int
     config: dict[str, int | float | str | bool] = {}
     files: tuple[File, ...] = ()
+    labels: tuple[str, ...] = ()
+    prompts: dict[str, str] = {}
+    default_prompt: str | None = None
+    tolerance: float = 0.0
     format: int = 1
 
     @property
