@@ -22,7 +22,7 @@ __all__ = [
     "quantise",
 ]
 
-SUPPORTED_NUMERICS: Final = ("exact16", "exact8")
+SUPPORTED_NUMERICS: Final = ("exact16", "exact13", "exact8w", "exact8")
 """What ``quantise`` makes and ``load_engine`` computes; the first is the default."""
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpu_worker.engine.errors import EngineError
-from gpu_worker.engine.ops import LIMIT8, LIMIT16, LIMIT_PROBABILITY
+from gpu_worker.engine.numerics import LIMIT8, LIMIT16, LIMIT_PROBABILITY
 
 # (rows, depth, columns): one tile, an odd shape, and one that is large enough to tempt a BLAS
 # into a fast algorithm that is not exact.

@@ -1,24 +1,21 @@
-"""The forward pass of a BERT encoder over packed tokens: no padding, nothing shared by rows."""
+"""The forward pass of an encoder over packed tokens: no padding, nothing shared by rows."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpu_worker.engine.bertconfig import BertConfig
-from gpu_worker.engine.errors import EngineError
-from gpu_worker.engine.ops import DENSE_LIMITS, F32, Bools, Group, Norm, Ops, Weight
-from gpu_worker.engine.tensors import TensorFile
+from gpu_worker.engine.encoderconfig import EncoderConfig
+from gpu_worker.engine.head import Head
+from gpu_worker.engine.layers import Weights, layer_names
+from gpu_worker.engine.ops import F32, Batch, Bools, Norm, Ops, Rope, Weight
 
 Array = NDArray[Any]
-
-DENSE_LAYERS: Final = ("qkv", "attention_out", "up", "down")
-NORMS: Final = ("attention_norm", "output_norm")
 
 
 class Stopped(Exception):  # noqa: N818 - not an error: the caller wanted it
@@ -31,39 +28,21 @@ class Layer:
 
     qkv: Weight
     attention_out: Weight
-    attention_norm: Norm
+    attention_norm: Norm | None
     up: Weight
     down: Weight
     output_norm: Norm
 
 
-def layer_shapes(config: BertConfig) -> dict[str, tuple[int, int]]:
-    """(out, in) of each dense layer."""
-    hidden, wide = config.hidden, config.intermediate
-    return {
-        "qkv": (3 * hidden, hidden),
-        "attention_out": (hidden, hidden),
-        "up": (wide, hidden),
-        "down": (hidden, wide),
-    }
-
-
-class Encoder:
+class Encoder(ABC):
     """A model's weights and its forward pass. Read-only after construction: threads share it."""
 
-    def __init__(
-        self, config: BertConfig, numerics: str, vocabulary: int, file: TensorFile, ops: Ops
-    ) -> None:
+    def __init__(self, config: EncoderConfig, weights: Weights) -> None:
         self.config = config
-        hidden = config.hidden
-        self._check_names(file)
-        self._word = _floats(file, "embeddings.word", (vocabulary, hidden))
-        self._position = _floats(file, "embeddings.position", (config.positions, hidden))
-        self._norm = self._read_norm(file, "embeddings.norm")
-        self._layers = [
-            self._read_layer(file, f"layer.{index}", numerics, ops)
-            for index in range(config.layers)
-        ]
+        self._word = weights.table("embeddings.word")
+        self._norm = weights.norm("embeddings.norm")
+        self._head = Head(config, weights)
+        self._layers = [_read_layer(weights, name) for name in layer_names(config)]
 
     def encode(
         self,
@@ -72,107 +51,102 @@ class Encoder:
         lengths: Sequence[int],
         stopped: Callable[[], bool],
     ) -> tuple[F32, Bools]:
-        """Row vectors float32 [rows, hidden] and failed bool [rows].
+        """Results float32 [rows, config.width] and failed bool [rows].
 
         ``tokens`` is uint32 [sum of lengths]. Neighbours of equal length are computed together;
         the results do not depend on it. Raises ``Stopped`` once ``stopped()`` is true.
         """
-        config = self.config
-        failed = np.zeros(tokens.shape[0], np.bool_)
-        positions = np.concatenate([np.arange(length, dtype=np.int64) for length in lengths])
-        groups = equal_lengths(lengths)
         # Values of failing rows may overflow on the way; the rows are marked and their values
         # never reach another row.
         with np.errstate(all="ignore"):
-            x = ops.embed_norm(self._word, self._position, tokens, positions, self._norm, failed)
-            for layer in self._layers:
+            batch = ops.batch(tokens, lengths, self.config.separator)
+            x = self._embed(ops, batch)
+            for index, layer in enumerate(self._layers):
                 if stopped():
                     raise Stopped
-                context = ops.attention(
-                    ops.quantise(x, failed), layer.qkv, config.heads, groups, failed
-                )
-                x = ops.dense_norm(context, layer.attention_out, x, layer.attention_norm, failed)
-                wide = ops.dense_gelu(ops.quantise(x, failed), layer.up, failed)
-                x = ops.dense_norm(wide, layer.down, x, layer.output_norm, failed)
-            return ops.pool(x, lengths, config.pooling, config.normalise, failed)
+                x = self._forward(ops, x, index, layer, batch)
+            values, failed = ops.pool(self._last(ops, x, batch), batch, self.config.pooling)
+            if self.config.normalise:
+                values = ops.normalise(values, failed)
+            return ops.finish(self._head.logits(ops, values, failed), failed)
 
-    def _check_names(self, file: TensorFile) -> None:
-        wanted = {"embeddings.word", "embeddings.position"}
-        wanted |= {f"embeddings.norm.{part}" for part in ("gain", "bias")}
-        for index in range(self.config.layers):
-            for name in DENSE_LAYERS:
-                wanted |= {f"layer.{index}.{name}.{part}" for part in ("weight", "scale", "bias")}
-            for name in NORMS:
-                wanted |= {f"layer.{index}.{name}.{part}" for part in ("gain", "bias")}
-        odd = sorted(wanted ^ set(file.names()))
-        if odd:
-            raise EngineError(
-                f"{file.path.name} does not match the manifest: {odd[0]} is "
-                + ("missing" if odd[0] in wanted else "not expected")
-            )
+    @abstractmethod
+    def _embed(self, ops: Ops, batch: Batch) -> F32:
+        """Token ids to the first layer's input [tokens, hidden]."""
 
-    def _read_norm(self, file: TensorFile, name: str) -> Norm:
-        shape = (self.config.hidden,)
-        return Norm(
-            _floats(file, f"{name}.gain", shape),
-            _floats(file, f"{name}.bias", shape),
-            self.config.norm_eps,
+    @abstractmethod
+    def _forward(self, ops: Ops, x: F32, index: int, layer: Layer, batch: Batch) -> F32:
+        """One layer; may overwrite ``x``."""
+
+    def _last(self, ops: Ops, x: F32, batch: Batch) -> F32:
+        """What follows the last layer, before pooling."""
+        return x
+
+
+class BertEncoder(Encoder):
+    """Norms after each block; positions are a table that is added to the words'."""
+
+    def __init__(self, config: EncoderConfig, weights: Weights) -> None:
+        super().__init__(config, weights)
+        self._position = weights.table("embeddings.position")
+
+    def _embed(self, ops: Ops, batch: Batch) -> F32:
+        return ops.embed_norm(self._word, self._position, batch, self._norm)
+
+    def _forward(self, ops: Ops, x: F32, index: int, layer: Layer, batch: Batch) -> F32:
+        config, failed = self.config, batch.failed
+        assert layer.attention_norm is not None
+        context = ops.attention(ops.quantise(x, failed), layer.qkv, config.heads, batch)
+        x = ops.dense_norm(context, layer.attention_out, x, layer.attention_norm, failed)
+        wide = ops.dense_act(ops.quantise(x, failed), layer.up, config.activation, failed)
+        return ops.dense_norm(wide, layer.down, x, layer.output_norm, failed)
+
+
+class ModernBertEncoder(Encoder):
+    """Norms before each block, rotary positions, gated blocks, local and global attention."""
+
+    def __init__(self, config: EncoderConfig, weights: Weights) -> None:
+        super().__init__(config, weights)
+        self._final_norm = weights.norm("final_norm")
+        self._global = weights.rope("global")
+        self._local: Rope | None = weights.rope("local") if config.window else None
+
+    def _embed(self, ops: Ops, batch: Batch) -> F32:
+        return ops.embed_norm(self._word, None, batch, self._norm)
+
+    def _forward(self, ops: Ops, x: F32, index: int, layer: Layer, batch: Batch) -> F32:
+        config, failed = self.config, batch.failed
+        norm = layer.attention_norm
+        # The first layer's input has just been normed.
+        given = ops.quantise(x, failed) if norm is None else ops.norm_quantise(x, norm, failed)
+        whole = config.is_global(index)
+        context = ops.attention(
+            given,
+            layer.qkv,
+            config.heads,
+            batch,
+            rope=self._global if whole else self._local,
+            window=0 if whole else config.window,
         )
+        x = ops.dense_add(context, layer.attention_out, x)
+        given = ops.norm_quantise(x, layer.output_norm, failed)
+        wide = ops.dense_glu(given, layer.up, config.activation, failed)
+        return ops.dense_add(wide, layer.down, x)
 
-    def _read_layer(self, file: TensorFile, prefix: str, numerics: str, ops: Ops) -> Layer:
-        dense = {name: self._read_dense(file, prefix, name, numerics, ops) for name in DENSE_LAYERS}
-        norms = {name: self._read_norm(file, f"{prefix}.{name}") for name in NORMS}
-        return Layer(
-            qkv=dense["qkv"],
-            attention_out=dense["attention_out"],
-            attention_norm=norms["attention_norm"],
-            up=dense["up"],
-            down=dense["down"],
-            output_norm=norms["output_norm"],
-        )
-
-    def _read_dense(
-        self, file: TensorFile, layer: str, name: str, numerics: str, ops: Ops
-    ) -> Weight:
-        out, width = layer_shapes(self.config)[name]
-        prefix = f"{layer}.{name}"
-        values = file.read(f"{prefix}.weight")
-        limit = DENSE_LIMITS[numerics]
-        dtype = np.int16 if limit > 127 else np.int8
-        if values.dtype != dtype or values.shape != (out, width):
-            raise EngineError(
-                f"{prefix}.weight must be {np.dtype(dtype).name} [{out}, {width}] "
-                f"for {numerics}, not {values.dtype.name} {list(values.shape)}"
-            )
-        if int(values.max()) > limit or int(values.min()) < -limit:
-            raise EngineError(f"{prefix}.weight exceeds ±{limit}")
-        return ops.weight(
-            values,
-            _floats(file, f"{prefix}.scale", (out,)),
-            _floats(file, f"{prefix}.bias", (out,)),
-        )
+    def _last(self, ops: Ops, x: F32, batch: Batch) -> F32:
+        return ops.norm(x, self._final_norm, batch.failed)
 
 
-def equal_lengths(lengths: Sequence[int]) -> list[Group]:
-    """Runs of neighbours of equal length."""
-    groups = []
-    start = 0
-    for length, run in groupby(lengths):
-        rows = len(list(run))
-        groups.append(Group(start, rows, length))
-        start += rows * length
-    return groups
+ENCODERS: dict[str, type[Encoder]] = {"bert": BertEncoder, "modernbert": ModernBertEncoder}
 
 
-def _floats(file: TensorFile, name: str, shape: tuple[int, ...]) -> F32:
-    array = file.read(name)
-    if array.dtype != np.float32 or array.shape != shape:
-        raise EngineError(
-            f"{name} must be float32 {list(shape)}, not {array.dtype.name} {list(array.shape)}"
-        )
-    if len(shape) > 1:
-        return array  # embeddings stay in the file's mapping
-    if not np.isfinite(array).all():
-        raise EngineError(f"{name} holds values that are not finite")
-    # A sum with +0 takes away the sign of zero, which integer products do not carry either.
-    return array + np.float32(0)
+def _read_layer(weights: Weights, name: str) -> Layer:
+    norm = f"{name}.attention_norm"
+    return Layer(
+        qkv=weights.dense(f"{name}.qkv"),
+        attention_out=weights.dense(f"{name}.attention_out"),
+        attention_norm=weights.norm(norm) if weights.has(norm) else None,
+        up=weights.dense(f"{name}.up"),
+        down=weights.dense(f"{name}.down"),
+        output_norm=weights.norm(f"{name}.output_norm"),
+    )

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from gpu_worker.engine import encoderconfig
 from gpu_worker.engine.errors import EngineError
 from gpu_worker.engine.interface import Engine
 
 WEIGHTS_FILE: Final = "weights.safetensors"
-ARCHITECTURES: Final = ("bert", "blake2b")
+ARCHITECTURES: Final = (*encoderconfig.ARCHITECTURES, "blake2b")
 BACKENDS: Final = ("auto", "numpy")
 
 
@@ -34,36 +35,34 @@ def load(
 
         _same(manifest, width=DigestEngine.width, dtype=DigestEngine.dtype)
         return DigestEngine(max_tokens, vocabulary)
-    if architecture != "bert":
+    if architecture not in encoderconfig.ARCHITECTURES:
         raise EngineError(
             f"architecture {architecture!r} is not supported; supported: "
             + ", ".join(ARCHITECTURES)
         )
-    return _load_bert(manifest, files, max_tokens, vocabulary, threads)
+    return _load_encoder(architecture, manifest, files, max_tokens, vocabulary, threads)
 
 
-def _load_bert(
+def _load_encoder(
+    architecture: str,
     manifest: Mapping[str, Any],
     files: Mapping[str, Path],
     max_tokens: int,
     vocabulary: int,
     threads: int | None,
 ) -> Engine:
-    from gpu_worker.engine.bertconfig import MAX_TOKENS, read_config
-    from gpu_worker.engine.bertengine import BertEngine
     from gpu_worker.engine.canary import check_canaries
-    from gpu_worker.engine.encoder import Encoder
-    from gpu_worker.engine.ops import DENSE_LIMITS
+    from gpu_worker.engine.encoder import ENCODERS
+    from gpu_worker.engine.encoderconfig import MAX_TOKENS, read_config
+    from gpu_worker.engine.encoderengine import EncoderEngine
+    from gpu_worker.engine.layers import Weights
+    from gpu_worker.engine.numerics import EXACT, check_numerics
     from gpu_worker.engine.ops_numpy import NumpyOps
     from gpu_worker.engine.tensors import TensorFile
 
-    numerics = _text(manifest, "numerics")
-    if numerics not in DENSE_LIMITS:
-        raise EngineError(
-            f"numerics {numerics!r} is not supported; supported: {', '.join(DENSE_LIMITS)}"
-        )
+    numerics = check_numerics(_text(manifest, "numerics"))
     config = read_config(manifest.get("config") or {})
-    _same(manifest, width=config.hidden, dtype=BertEngine.dtype)
+    _same(manifest, width=config.width, dtype=EncoderEngine.dtype)
     if max_tokens > min(config.positions, MAX_TOKENS):
         raise EngineError(
             f"max_tokens is {max_tokens}; this model has {config.positions} positions, "
@@ -81,10 +80,11 @@ def _load_bert(
                 f"{file.get('size')}; fetch it again"
             )
     check_canaries()
-    encoder = Encoder(config, numerics, vocabulary, TensorFile(path), NumpyOps(numerics))
-    return BertEngine(
-        encoder,
-        lambda: NumpyOps(numerics),
+    exact = EXACT[numerics]
+    weights = Weights(architecture, config, numerics, vocabulary, TensorFile(path), NumpyOps(exact))
+    return EncoderEngine(
+        ENCODERS[architecture](config, weights),
+        lambda: NumpyOps(exact),
         max_tokens=max_tokens,
         vocabulary=vocabulary,
         threads=threads or os.cpu_count() or 1,

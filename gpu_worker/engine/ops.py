@@ -5,33 +5,29 @@ its results must be the same bits. Integers are int64 here, so sums need no argu
 rounding. Floats are float32 with every operation rounded on its own, but for a few scalars per
 row of a reduction, which are float64.
 
-``failed`` is bool [tokens] throughout: an operation sets the entry of a token that it met with
-a value that is not finite or not below 2^64 in magnitude, and goes on with zeros in its place.
+``failed`` is bool [tokens], or [rows] after pooling: an operation sets the entry of a vector
+that it met with a value that is not finite or not below 2^64 in magnitude, and goes on with
+zeros in its place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpu_worker.engine.polynomials import exp2, gelu
+from gpu_worker.engine.numerics import LIMIT16, LIMIT_PROBABILITY, Exact
+from gpu_worker.engine.polynomials import ACTIVATIONS, exp2
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 Array = NDArray[Any]
-
-LIMIT16: Final = 32639
-"""127·256 + 127: both balanced signed 8-bit slices of ±32639 stay in int8."""
-LIMIT8: Final = 127
-LIMIT_PROBABILITY: Final = 8355711
-"""127·65536 + 127·256 + 127: three balanced signed 8-bit slices."""
-DENSE_LIMITS: Final = {"exact16": LIMIT16, "exact8": LIMIT8}
 
 SCALE_FLOOR: Final = 2.0**-50
 """No scale is below this, so that products of two scales and an integer are never subnormal."""
@@ -73,12 +69,71 @@ class Norm:
 
 
 @dataclass(frozen=True, slots=True)
+class Rope:
+    """Rotary positions: ``cos`` and ``sin`` float32 [positions, d/2]."""
+
+    cos: F32
+    sin: F32
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
     """Consecutive rows of equal length: tokens ``start`` to ``start + rows·length``."""
 
     start: int
     rows: int
     length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Packed rows that are computed together; arrays live where the backend computes.
+
+    ``tokens`` uint32 [tokens]; ``positions`` int64 [tokens], each token's place in its row;
+    ``segments`` int64 [tokens], 0 or 1; ``failed`` bool [tokens].
+    """
+
+    lengths: tuple[int, ...]
+    groups: tuple[Group, ...]
+    tokens: Array
+    positions: Array
+    segments: Array
+    failed: Array
+
+
+def equal_lengths(lengths: Sequence[int]) -> tuple[Group, ...]:
+    """Runs of neighbours of equal length."""
+    groups = []
+    start = 0
+    for length, run in groupby(lengths):
+        rows = len(list(run))
+        groups.append(Group(start, rows, length))
+        start += rows * length
+    return tuple(groups)
+
+
+def row_positions(lengths: Sequence[int]) -> I64:
+    """Each token's place in its row."""
+    sizes = np.asarray(lengths, np.int64)
+    starts = np.cumsum(sizes) - sizes
+    return np.arange(int(sizes.sum()), dtype=np.int64) - np.repeat(starts, sizes)
+
+
+def row_segments(tokens: NDArray[np.uint32], lengths: Sequence[int], separator: int) -> I64:
+    """1 for the tokens that come after the first ``separator`` of their row, 0 for the others.
+
+    A ``separator`` below 0 gives zeros.
+    """
+    segments = np.zeros(tokens.shape[0], np.int64)
+    if separator < 0:
+        return segments
+    start = 0
+    for length in lengths:
+        places = np.flatnonzero(tokens[start : start + length] == separator)
+        if places.size:
+            segments[start + int(places[0]) + 1 : start + length] = 1
+        start += length
+    return segments
 
 
 def score_factor(head_width: int) -> np.float32:
@@ -105,14 +160,39 @@ class Ops:
     an argument named ``residual`` may be overwritten.
     """
 
-    def __init__(self, numerics: str) -> None:
-        self.limit = DENSE_LIMITS[numerics]
+    def __init__(self, numerics: Exact) -> None:
+        self.limit = numerics.activations
 
-    # -- preparing -------------------------------------------------------------------------
+    # -- preparing and finishing -------------------------------------------------------------
 
     def weight(self, values: Array, scale: F32, bias: F32) -> Weight:
         """Bring a layer's stored integers [out, in] into the form that products take."""
         return Weight(values.astype(np.int64), scale, bias)
+
+    def constant(self, values: Array) -> Array:
+        """Bring a table or vector of the model to where the backend computes."""
+        return values
+
+    def batch(
+        self, tokens: NDArray[np.uint32], lengths: Sequence[int], separator: int = -1
+    ) -> Batch:
+        """Take rows in: ``tokens`` [sum of lengths], row after row."""
+        return Batch(
+            lengths=tuple(lengths),
+            groups=equal_lengths(lengths),
+            tokens=tokens,
+            positions=row_positions(lengths),
+            segments=row_segments(tokens, lengths, separator),
+            failed=np.zeros(tokens.shape[0], np.bool_),
+        )
+
+    def finish(self, values: F32, failed: Bools) -> tuple[F32, Bools]:
+        """Results [rows, width] and which rows failed [rows], in memory of the host.
+
+        A row with a value that is not finite fails as well; failed rows are zeros.
+        """
+        failed = failed | ~np.isfinite(values).all(axis=1)
+        return np.where(failed[:, None], np.float32(0), values), failed
 
     # -- quantisation ----------------------------------------------------------------------
 
@@ -130,15 +210,28 @@ class Ops:
         result: F32 = (total.astype(np.float32) * x.scale[:, None]) * weight.scale + weight.bias
         return result
 
-    def dense_gelu(self, x: Operand, weight: Weight, failed: Bools) -> Operand:
-        """A dense layer, GELU, and the result quantised for the next layer."""
-        return self.quantise(gelu(self.dense(x, weight)), failed)
+    def dense_add(self, x: Operand, weight: Weight, residual: F32) -> F32:
+        """dense(x) + residual: float32 [tokens, width]."""
+        return self.dense(x, weight) + residual
 
     def dense_norm(
         self, x: Operand, weight: Weight, residual: F32, norm: Norm, failed: Bools
     ) -> F32:
         """norm(dense(x) + residual): float32 [tokens, width]."""
-        return self.norm(self.dense(x, weight) + residual, norm, failed)
+        return self.norm(self.dense_add(x, weight, residual), norm, failed)
+
+    def dense_act(self, x: Operand, weight: Weight, activation: str, failed: Bools) -> Operand:
+        """A dense layer, an activation, and the result quantised for the next layer."""
+        return self.quantise(ACTIVATIONS[activation](self.dense(x, weight)), failed)
+
+    def dense_glu(self, x: Operand, weight: Weight, activation: str, failed: Bools) -> Operand:
+        """A dense layer of 2·width outputs; activation(first half) · second half, quantised."""
+        first, second = np.split(self.dense(x, weight), 2, axis=1)
+        return self.quantise(ACTIVATIONS[activation](first) * second, failed)
+
+    def activate(self, x: F32, activation: str) -> F32:
+        """An activation of each value, for the few rows of a head."""
+        return ACTIVATIONS[activation](x)
 
     # -- reductions ------------------------------------------------------------------------
 
@@ -155,66 +248,84 @@ class Ops:
         mean, factor = norm_scalars(total, rest, squares, width, exponent, norm.eps)
         return ((x - mean[:, None]) * factor[:, None]) * norm.gain + norm.bias
 
-    def embed_norm(
-        self,
-        word: F32,
-        position: F32,
-        tokens: NDArray[np.uint32],
-        positions: NDArray[np.int64],
-        norm: Norm,
-        failed: Bools,
-    ) -> F32:
-        """norm(word[token] + position[place in the row])."""
-        return self.norm(word[tokens] + position[positions], norm, failed)
+    def norm_quantise(self, x: F32, norm: Norm, failed: Bools) -> Operand:
+        """quantise(norm(x)); ``x`` is kept."""
+        return self.quantise(self.norm(x, norm, failed), failed)
 
-    def pool(
-        self, x: F32, lengths: Sequence[int], pooling: str, normalise: bool, failed: Bools
-    ) -> tuple[F32, Bools]:
+    def embed_norm(self, word: F32, position: F32 | None, batch: Batch, norm: Norm) -> F32:
+        """norm(word[token] + position[segment, place in the row]): float32 [tokens, width].
+
+        ``word`` is [vocabulary, width]; ``position`` is [segments, positions, width], or None
+        for models whose positions are rotary.
+        """
+        x = word[batch.tokens]
+        if position is not None:
+            x = x + position[batch.segments, batch.positions]
+        return self.norm(x, norm, batch.failed)
+
+    def pool(self, x: F32, batch: Batch, pooling: str) -> tuple[F32, Bools]:
         """Token vectors to row vectors: float32 [rows, width], and which rows failed: [rows].
 
-        A row fails when a token of it did. ``pooling`` is ``mean`` or ``cls`` (first token).
+        A row fails when a token of it did. ``pooling`` is ``mean``, ``max`` or ``cls`` (first
+        token).
         """
-        values = np.zeros((len(lengths), x.shape[1]), np.float32)
-        rows_failed = np.zeros(len(lengths), np.bool_)
+        values = np.empty((len(batch.lengths), x.shape[1]), np.float32)
+        failed = np.zeros(len(batch.lengths), np.bool_)
         start = 0
-        for row, length in enumerate(lengths):
-            stop = start + length
-            vector = x[start] if pooling == "cls" else mean_row(x[start:stop], failed[start:stop])
-            if normalise:
-                vector = normalise_row(vector, failed[start:stop])
-            rows_failed[row] = failed[start:stop].any() or not np.isfinite(vector).all()
-            if not rows_failed[row]:
-                values[row] = vector
-            start = stop
-        return values, rows_failed
+        for row, length in enumerate(batch.lengths):
+            own = slice(start, start + length)
+            if pooling == "cls":
+                values[row] = x[start]
+            else:
+                vectors = x[own]
+                if not np.max(np.abs(vectors)) < RANGE:
+                    failed[row], vectors = True, np.zeros_like(vectors)
+                values[row] = mean_row(vectors) if pooling == "mean" else max_row(vectors)
+            failed[row] |= batch.failed[own].any()
+            start += length
+        return values, failed
+
+    def normalise(self, x: F32, failed: Bools) -> F32:
+        """x / ‖x‖ of row vectors [rows, width]; a vector of zeros stays one."""
+        _, x = in_range(x, failed)
+        return np.stack([normalise_row(vector) for vector in x])
 
     # -- attention -------------------------------------------------------------------------
 
     def attention(
-        self, x: Operand, qkv: Weight, heads: int, groups: Sequence[Group], failed: Bools
+        self,
+        x: Operand,
+        qkv: Weight,
+        heads: int,
+        batch: Batch,
+        rope: Rope | None = None,
+        window: int = 0,
     ) -> Operand:
         """Queries, keys and values from ``x``; every row attends to itself; quantised.
 
         ``qkv`` has 3·width outputs: all queries, all keys, all values, each head by head.
+        ``rope`` turns queries and keys. With a ``window`` a token sees the tokens of its row at
+        most so many places away, on either side.
         """
         tokens, width = x.scale.shape[0], qkv.values.shape[0] // 3
-        parts = self.dense(x, qkv).reshape(tokens * 3 * heads, width // heads)
-        integers, scales, bad = quantise_rows(parts, LIMIT16)
-        failed |= bad.reshape(tokens, -1).any(axis=1)
-        integers = integers.reshape(tokens, 3, heads, width // heads)
+        size = width // heads
+        parts = self.dense(x, qkv).reshape(tokens, 3, heads, size)
+        if rope is not None:
+            parts[:, :2] = rotate(parts[:, :2], rope, batch.positions)
+        integers, scales, bad = quantise_rows(parts.reshape(-1, size), LIMIT16)
+        batch.failed[bad.reshape(tokens, -1).any(axis=1)] = True
+        integers = integers.reshape(tokens, 3, heads, size)
         scales = scales.reshape(tokens, 3, heads)
         context = np.empty((tokens, width), np.float32)
-        for group in groups:
-            for row in range(group.rows):
-                own = slice(
-                    group.start + row * group.length, group.start + (row + 1) * group.length
+        start = 0
+        for length in batch.lengths:
+            own = slice(start, start + length)
+            for head in range(heads):
+                context[own, head * size : (head + 1) * size] = attend(
+                    integers[own, :, head], scales[own, :, head], window, batch.failed[own]
                 )
-                for head in range(heads):
-                    columns = slice(head * (width // heads), (head + 1) * (width // heads))
-                    context[own, columns] = attend(
-                        integers[own, :, head], scales[own, :, head], failed[own]
-                    )
-        return self.quantise(context, failed)
+            start += length
+        return self.quantise(context, batch.failed)
 
 
 def in_range(x: F32, failed: Bools) -> tuple[F32, F32]:
@@ -255,13 +366,9 @@ def norm_scalars(
     return mean.astype(np.float32), factor.astype(np.float32)
 
 
-def mean_row(x: F32, failed: Bools) -> F32:
+def mean_row(x: F32) -> F32:
     """The mean of [tokens, width] over tokens, with one power of two for the whole row."""
-    amax = np.max(np.abs(x))
-    if not amax < RANGE:
-        failed[:] = True
-        return np.zeros(x.shape[1], np.float32)
-    exponent = fixed_exponent(amax)
+    exponent = fixed_exponent(np.max(np.abs(x)))
     fixed = np.rint(x * power_of_two(FRACTION_BITS - exponent)).astype(np.int64)
     total = np.sum(fixed, axis=0)  # exact: int64
     unit = np.ldexp(np.float64(1), exponent - FRACTION_BITS)
@@ -270,13 +377,16 @@ def mean_row(x: F32, failed: Bools) -> F32:
     return result
 
 
-def normalise_row(x: F32, failed: Bools) -> F32:
-    """x / ‖x‖ of one vector [width]; a vector of zeros stays one."""
-    amax = np.max(np.abs(x))
-    if not amax < RANGE:
-        failed[:] = True
-        return np.zeros(x.shape[0], np.float32)
-    fixed = np.rint(x * power_of_two(FRACTION_BITS - fixed_exponent(amax)))
+def max_row(x: F32) -> F32:
+    """The maximum of [tokens, width] over tokens; zeros count as +0, so that ties have one sign."""
+    result: F32 = np.max(x + np.float32(0), axis=0)
+    return result
+
+
+def normalise_row(x: F32) -> F32:
+    """x / ‖x‖ of one vector [width]."""
+    exponent = fixed_exponent(np.max(np.abs(x)))
+    fixed = np.rint(x * power_of_two(FRACTION_BITS - exponent))
     squares = np.sum(np.square(fixed.astype(np.int64)))  # exact: int64
     if squares == 0:
         return np.zeros(x.shape[0], np.float32)
@@ -285,18 +395,40 @@ def normalise_row(x: F32, failed: Bools) -> F32:
     return result
 
 
-def attend(integers: I64, scales: F32, failed: Bools) -> F32:
-    """One head of one row: ``integers`` [length, 3, d], ``scales`` [length, 3] to [length, d]."""
+def rotate(x: F32, rope: Rope, positions: I64) -> F32:
+    """Rotary positions: ``x`` [tokens, parts, heads, d], each half of d a coordinate of pairs."""
+    first, second = np.split(x, 2, axis=-1)
+    cos = rope.cos[positions][:, None, None, :]
+    sin = rope.sin[positions][:, None, None, :]
+    return np.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+
+
+def visible(length: int, window: int) -> Bools:
+    """Which keys a query sees: bool [queries, keys]."""
+    if window == 0:
+        return np.ones((length, length), np.bool_)
+    places = np.arange(length)
+    seen: Bools = np.abs(places[:, None] - places) <= window
+    return seen
+
+
+def attend(integers: I64, scales: F32, window: int, failed: Bools) -> F32:
+    """One head of one row: ``integers`` [length, 3, d], ``scales`` [length, 3] to [length, d].
+
+    Keys that a query does not see have no part in its maximum and no weight.
+    """
     query, key, value = integers[:, 0], integers[:, 1], integers[:, 2]
+    seen = visible(integers.shape[0], window)
     query_scale = scales[:, 0] * score_factor(integers.shape[2])
     dots = np.matmul(query, key.T)  # exact: int64
     scores = (dots.astype(np.float32) * query_scale[:, None]) * scales[:, 1]
+    scores = np.where(seen, scores, -np.float32(np.inf))
     largest = np.max(scores, axis=1)
     bad = ~np.isfinite(largest)
     failed |= bad
-    scores = np.where(bad[:, None], np.float32(0), scores)
+    scores = np.where(bad[:, None] & seen, np.float32(0), scores)
     largest = np.where(bad, np.float32(0), largest)
-    weights = exp2(scores - largest[:, None])
+    weights = np.where(seen, exp2(scores - largest[:, None]), np.float32(0))
     parts = np.rint(weights * DENOMINATOR).astype(np.int64)
     denominator = np.sum(parts, axis=1).astype(np.float32)  # exact: int64, rounded once
     weighted = weights * scales[:, 2]

@@ -13,19 +13,19 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from gpu_worker.engine.numerics import LIMIT8, LIMIT16, LIMIT_PROBABILITY, Exact
 from gpu_worker.engine.ops import (
     DENOMINATOR,
-    LIMIT16,
-    LIMIT_PROBABILITY,
     NORM_BITS,
     RANGE,
     SCALE_FLOOR,
     Array,
+    Batch,
     Bools,
-    Group,
     Norm,
     Operand,
     Ops,
+    Rope,
     Weight,
     fixed_exponent,
     norm_scalars,
@@ -33,6 +33,7 @@ from gpu_worker.engine.ops import (
     score_factor,
 )
 from gpu_worker.engine.polynomials import (
+    ACTIVATIONS,
     EXP2,
     EXP2_LOWEST,
     HALF,
@@ -59,9 +60,10 @@ ROUNDER: Final = np.float32(1.5 * 2**23)
 class NumpyOps(Ops):
     """Operations over NumPy and its BLAS, for one thread."""
 
-    def __init__(self, numerics: str) -> None:
+    def __init__(self, numerics: Exact) -> None:
         super().__init__(numerics)
-        self._carrier = np.dtype(np.float64 if numerics == "exact16" else np.float32)
+        small = max(numerics.activations, numerics.weights) <= LIMIT8
+        self._carrier = np.dtype(np.float32 if small else np.float64)
         self._scratch = Scratch()
 
     def weight(self, values: Array, scale: F32, bias: F32) -> Weight:
@@ -130,8 +132,17 @@ class NumpyOps(Ops):
         self._finish_dense(totals, x.scale, weight, out)
         return out
 
-    def dense_gelu(self, x: Operand, weight: Weight, failed: Bools) -> Operand:
-        """See ``Ops.dense_gelu``. The result takes the place of the sums."""
+    def dense_add(self, x: Operand, weight: Weight, residual: F32) -> F32:
+        """See ``Ops.dense_add``. The result takes the place of ``residual``."""
+        totals = self._totals(x.values, weight.values.T, "narrow")
+        for rows in _blocks(*totals.shape):
+            block = self._scratch.take("dense", totals[rows].shape, np.float32)
+            self._finish_dense(totals[rows], x.scale[rows], weight, block)
+            np.add(block, residual[rows], out=residual[rows])
+        return residual
+
+    def dense_act(self, x: Operand, weight: Weight, activation: str, failed: Bools) -> Operand:
+        """See ``Ops.dense_act``. The result takes the place of the sums."""
         totals = self._totals(x.values, weight.values.T, "wide")
         width = totals.shape[1]
         values = totals if totals.dtype == self._carrier else np.empty(totals.shape, self._carrier)
@@ -139,9 +150,32 @@ class NumpyOps(Ops):
         for rows in _blocks(totals.shape[0], width):
             block = self._scratch.take("dense", (rows.stop - rows.start, width), np.float32)
             self._finish_dense(totals[rows], x.scale[rows], weight, block)
-            self._gelu(block)
+            self._activate(block, activation)
             scale[rows] = self._quantise_block(block, values[rows], failed[rows])
         return Operand(values, scale)
+
+    def dense_glu(self, x: Operand, weight: Weight, activation: str, failed: Bools) -> Operand:
+        """See ``Ops.dense_glu``."""
+        totals = self._totals(x.values, weight.values.T, "wide")
+        width = totals.shape[1] // 2
+        values = self._scratch.take("glu", (totals.shape[0], width), self._carrier)
+        scale = np.empty(totals.shape[0], np.float32)
+        for rows in _blocks(*totals.shape):
+            block = self._scratch.take("dense", totals[rows].shape, np.float32)
+            self._finish_dense(totals[rows], x.scale[rows], weight, block)
+            gate = self._scratch.take("gate", (block.shape[0], width), np.float32)
+            np.copyto(gate, block[:, :width])
+            self._activate(gate, activation)
+            gate *= block[:, width:]
+            scale[rows] = self._quantise_block(gate, values[rows], failed[rows])
+        return Operand(values, scale)
+
+    def _activate(self, x: F32, activation: str) -> None:
+        """An activation in place."""
+        if activation == "gelu":
+            self._gelu(x)
+        else:
+            np.copyto(x, ACTIVATIONS[activation](x))
 
     def dense_norm(
         self, x: Operand, weight: Weight, residual: F32, norm: Norm, failed: Bools
@@ -216,9 +250,16 @@ class NumpyOps(Ops):
     # -- attention -------------------------------------------------------------------------
 
     def attention(
-        self, x: Operand, qkv: Weight, heads: int, groups: Sequence[Group], failed: Bools
+        self,
+        x: Operand,
+        qkv: Weight,
+        heads: int,
+        batch: Batch,
+        rope: Rope | None = None,
+        window: int = 0,
     ) -> Operand:
         """See ``Ops.attention``. Tokens run along the last axis until the context is done."""
+        failed = batch.failed
         tokens, channels = x.scale.shape[0], qkv.values.shape[0]
         width = channels // 3
         head_width = width // heads
@@ -226,19 +267,21 @@ class NumpyOps(Ops):
         scales = self._scratch.take("head scales", (3 * heads, tokens), np.float32)
         totals = self._totals(qkv.values, x.values.T, "wide")
         totals = totals.reshape(3 * heads, head_width, tokens)
+        turn = None if rope is None else (rope.cos[batch.positions].T, rope.sin[batch.positions].T)
         for block in _blocks(3 * heads, head_width * tokens):
             self._quantise_heads(
                 totals[block],
                 x.scale,
                 qkv.scale.reshape(3 * heads, head_width, 1)[block],
                 qkv.bias.reshape(3 * heads, head_width, 1)[block],
+                None if turn is None else (max(0, 2 * heads - block.start), *turn),
                 integers[block],
                 scales[block],
                 failed,
             )
         scales[:heads] *= score_factor(head_width)
         context = self._scratch.take("context", (heads, head_width, tokens), np.float32)
-        for group in groups:
+        for group in batch.groups:
             own = slice(group.start, group.start + group.rows * group.length)
             shape = (heads, head_width, group.rows, group.length)
             query, key, value = (
@@ -256,15 +299,17 @@ class NumpyOps(Ops):
             out = context[:, :, own].reshape(shape).transpose(2, 0, 1, 3)
             bad = failed[own].reshape(group.rows, group.length)
             for rows, some, queries in _pair_blocks(group.rows, heads, group.length):
+                keys = _seen_keys(queries, group.length, window)
                 self._attend(
                     query[rows, some, :, queries],
-                    key[rows, some],
-                    value[rows, some],
+                    key[rows, some, :, keys],
+                    value[rows, some, :, keys],
                     query_scale[rows, some, queries],
-                    key_scale[rows, some],
-                    value_scale[rows, some],
+                    key_scale[rows, some, keys],
+                    value_scale[rows, some, keys],
                     out[rows, some, :, queries],
                     bad[rows, queries],
+                    _hidden(queries, keys, group.length, window),
                 )
         return self._quantise_columns(context.reshape(width, tokens), failed)
 
@@ -274,17 +319,24 @@ class NumpyOps(Ops):
         scale: F32,
         channel_scale: F32,
         channel_bias: F32,
+        turn: tuple[int, F32, F32] | None,
         out: Array,
         scales: F32,
         failed: Bools,
     ) -> None:
-        """Finish a dense layer [parts, d, tokens] and quantise each part of each token."""
+        """Finish a dense layer [parts, d, tokens] and quantise each part of each token.
+
+        ``turn``: how many parts are turned first, by which cos and sin [d/2, tokens].
+        """
         work = self._scratch.take("dense", totals.shape, np.float32)
         absolute = self._scratch.take("quantise", totals.shape, np.float32)
         np.copyto(work, totals, casting="same_kind")
         work *= scale
         work *= channel_scale
         work += channel_bias
+        if turn is not None:
+            parts, cos, sin = turn
+            _rotate(work[:parts], cos, sin)
         np.abs(work, out=absolute)
         amax = np.max(absolute, axis=1)
         bad = ~(amax < RANGE)
@@ -328,11 +380,13 @@ class NumpyOps(Ops):
         value_scale: F32,
         out: F32,
         failed: Bools,
+        hidden: Bools | None,
     ) -> None:
-        """Some heads of some rows, some queries against all keys; see ``ops.attend``.
+        """Some heads of some rows, some queries against their keys; see ``ops.attend``.
 
         ``query`` and ``out`` are [rows, heads, d, queries], ``key`` and ``value`` [rows, heads,
-        d, keys], the scales without d; ``failed`` is [rows, queries].
+        d, keys], the scales without d; ``failed`` is [rows, queries]. ``hidden`` [keys, queries]
+        marks keys that a query does not see, if there are such.
         """
         take = self._scratch.take
         keys = key.shape[-1]
@@ -346,6 +400,8 @@ class NumpyOps(Ops):
         np.copyto(weights, exact, casting="same_kind")
         weights *= query_scale
         weights *= key_scale.transpose(2, 0, 1)[..., None]
+        if hidden is not None:
+            np.copyto(weights, -np.float32(np.inf), where=hidden[:, None, None, :])
         largest = np.max(weights, axis=0)
         bad = ~np.isfinite(largest)
         if bad.any():
@@ -354,6 +410,8 @@ class NumpyOps(Ops):
             largest = np.where(bad, np.float32(0), largest)
         weights -= largest
         self._exp2(weights)
+        if hidden is not None:
+            np.copyto(weights, np.float32(0), where=hidden[:, None, None, :])
         np.multiply(weights, DENOMINATOR, out=work)
         np.rint(work, out=work)
         np.copyto(exact, work)
@@ -411,6 +469,36 @@ def _blocks(rows: int, width: int) -> list[slice]:
     """Slices of rows with about BLOCK_VALUES values each."""
     step = max(1, BLOCK_VALUES // width)
     return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
+
+
+def _rotate(x: F32, cos: F32, sin: F32) -> None:
+    """``ops.rotate`` in place: ``x`` [parts, d, tokens], ``cos`` and ``sin`` [d/2, tokens]."""
+    half = x.shape[1] // 2
+    first, second = x[:, :half], x[:, half:]
+    turned = first * cos
+    turned -= second * sin
+    crossed = first * sin
+    second *= cos
+    second += crossed
+    first[...] = turned
+
+
+def _seen_keys(queries: slice, length: int, window: int) -> slice:
+    """The keys that any of these queries sees."""
+    if window == 0:
+        return slice(0, length)
+    return slice(max(0, queries.start - window), min(length, queries.stop + window))
+
+
+def _hidden(queries: slice, keys: slice, length: int, window: int) -> Bools | None:
+    """Which of these keys [keys, queries] a query does not see; None if it sees them all."""
+    first, last = queries.start, min(queries.stop, length) - 1
+    if window == 0 or (last - keys.start <= window and keys.stop - 1 - first <= window):
+        return None
+    hidden: Bools = (
+        np.abs(np.arange(keys.start, keys.stop)[:, None] - np.arange(first, last + 1)) > window
+    )
+    return hidden
 
 
 def _pair_blocks(rows: int, heads: int, length: int) -> list[tuple[slice, slice, slice]]:

@@ -6,7 +6,7 @@ operations is part of the definition (``docs/EXACT.md``).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
@@ -54,7 +54,34 @@ NORMAL_BOTTOM: Final = _constants(
 )
 """erf(u/√2)/2 = u · TOP(u²) / BOTTOM(u²) on [-5.4, 5.4]; absolute error at most 1.9e-7."""
 
+TANH_CLAMP: Final = np.float32(9)
+"""Beyond it the hyperbolic tangent is -1 or 1 exactly."""
+
+TANH_TOP: Final = _constants(
+    "0x1.000000p+0",
+    "0x1.20c48ep-3",
+    "0x1.22208cp-8",
+    "0x1.62d798p-15",
+    "0x1.de279cp-24",
+    "0x1.440aeep-35",
+)
+TANH_BOTTOM: Final = _constants(
+    "0x1.000000p+0",
+    "0x1.e5b79cp-2",
+    "0x1.de7d88p-6",
+    "0x1.06afa6p-11",
+    "0x1.5dd102p-19",
+    "0x1.966262p-29",
+)
+"""tanh(u) = u · TOP(u²) / BOTTOM(u²) on [-9, 9]; absolute and relative error at most 3.5e-7."""
+
+GELU_TANH_LINEAR: Final = np.float32(float.fromhex("0x1.988454p-1"))
+"""√(2/π)"""
+GELU_TANH_CUBIC: Final = np.float32(float.fromhex("0x1.2444f2p-5"))
+"""√(2/π) · 0.044715"""
+
 HALF: Final = np.float32(0.5)
+ONE: Final = np.float32(1)
 
 
 def horner(coefficients: Sequence[np.float32], x: F32) -> F32:
@@ -79,3 +106,35 @@ def gelu(x: F32) -> F32:
     u = np.minimum(np.maximum(x, -NORMAL_CLAMP), NORMAL_CLAMP)
     t = u * u
     return x * (HALF + (u * horner(NORMAL_TOP, t)) / horner(NORMAL_BOTTOM, t))
+
+
+def tanh(x: F32) -> F32:
+    """The hyperbolic tangent. float32 in, float32 out, any shape."""
+    u = np.minimum(np.maximum(x, -TANH_CLAMP), TANH_CLAMP)
+    t = u * u
+    return clamp_one((u * horner(TANH_TOP, t)) / horner(TANH_BOTTOM, t))
+
+
+def clamp_one(x: F32) -> F32:
+    """x within [-1, 1]: rounding may carry a quotient one step beyond."""
+    return np.minimum(np.maximum(x, -ONE), ONE)
+
+
+def gelu_tanh(x: F32) -> F32:
+    """GELU by its tanh formula: x · ½(1 + tanh(√(2/π)(x + 0.044715x³)))."""
+    inner = tanh(x * (GELU_TANH_LINEAR + GELU_TANH_CUBIC * (x * x)))
+    return x * (HALF + HALF * inner)
+
+
+def relu(x: F32) -> F32:
+    """max(x, +0): a negative zero becomes +0. NaN stays NaN."""
+    return np.maximum(x, np.float32(0)) + np.float32(0)
+
+
+ACTIVATIONS: Final[dict[str, Callable[[F32], F32]]] = {
+    "gelu": gelu,
+    "gelu_tanh": gelu_tanh,
+    "relu": relu,
+    "tanh": tanh,
+}
+"""What may stand between two dense layers, by its name in a manifest."""

@@ -9,11 +9,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from gpu_worker.engine.bertconfig import MAX_TOKENS, BertConfig, read_config
-from gpu_worker.engine.encoder import layer_shapes
+from gpu_worker.engine.encoderconfig import MAX_TOKENS, EncoderConfig, read_config
 from gpu_worker.engine.errors import EngineError
+from gpu_worker.engine.layers import shapes
 from gpu_worker.engine.loader import WEIGHTS_FILE
-from gpu_worker.engine.ops import DENSE_LIMITS, quantise_rows
+from gpu_worker.engine.numerics import EXACT, Exact
+from gpu_worker.engine.ops import quantise_rows
 from gpu_worker.engine.tensors import TensorFile, write_tensors
 
 F32 = NDArray[np.float32]
@@ -28,10 +29,8 @@ _NORM_PARTS: Final = {"gain": ("weight", "gamma"), "bias": ("bias", "beta")}
 
 def register(folder: Path, out: Path, numerics: str) -> dict[str, Any]:
     """See ``gpu_worker.engine.quantise``."""
-    if numerics not in DENSE_LIMITS:
-        raise EngineError(
-            f"numerics {numerics!r} is not supported; supported: {', '.join(DENSE_LIMITS)}"
-        )
+    if numerics not in EXACT:
+        raise EngineError(f"numerics {numerics!r} is not supported; supported: {', '.join(EXACT)}")
     transformer, pooling, normalise = _read_modules(folder)
     source = _read_json(transformer / "config.json")
     config = _read_model(source, pooling, normalise)
@@ -42,7 +41,7 @@ def register(folder: Path, out: Path, numerics: str) -> dict[str, Any]:
     weights = _Source(transformer)
     tensors = _embeddings(weights, config, vocabulary, _integer(source, "type_vocab_size", 2))
     for index in range(config.layers):
-        tensors |= _layer(weights, config, index, DENSE_LIMITS[numerics])
+        tensors |= _layer(weights, config, index, EXACT[numerics])
     out.mkdir(parents=True, exist_ok=True)
     write_tensors(out / WEIGHTS_FILE, tensors)
     return {
@@ -53,8 +52,8 @@ def register(folder: Path, out: Path, numerics: str) -> dict[str, Any]:
         "dtype": "<f4",
         "max_tokens": max_tokens,
         "vocabulary": vocabulary,
-        "macs_per_token": config.macs_per_token,
-        "macs_per_pair": config.macs_per_pair,
+        "macs_per_token": config.work("bert")[0],
+        "macs_per_pair": config.work("bert")[1],
         "config": config.fields(),
     }
 
@@ -128,7 +127,7 @@ def _integer(source: dict[str, Any], name: str, default: int | None = None) -> i
     return value
 
 
-def _read_model(source: dict[str, Any], pooling: str, normalise: bool) -> BertConfig:
+def _read_model(source: dict[str, Any], pooling: str, normalise: bool) -> EncoderConfig:
     for name, default, supported in (
         ("model_type", None, MODEL_TYPES),
         ("hidden_act", "gelu", ("gelu",)),
@@ -197,7 +196,7 @@ class _Source:
 
 
 def _embeddings(
-    source: _Source, config: BertConfig, vocabulary: int, kinds: int
+    source: _Source, config: EncoderConfig, vocabulary: int, kinds: int
 ) -> dict[str, NDArray[Any]]:
     width = config.hidden
     types = source.read(("embeddings.token_type_embeddings.weight",), (kinds, width))
@@ -205,19 +204,23 @@ def _embeddings(
     return {
         "embeddings.word": source.read(("embeddings.word_embeddings.weight",), (vocabulary, width)),
         # Every token of a row is of type 0.
-        "embeddings.position": position + types[0],
+        "embeddings.position": (position + types[0])[None],
         **_norm(source, config, "embeddings.LayerNorm", "embeddings.norm"),
     }
 
 
-def _norm(source: _Source, config: BertConfig, theirs: str, ours: str) -> dict[str, NDArray[Any]]:
+def _norm(
+    source: _Source, config: EncoderConfig, theirs: str, ours: str
+) -> dict[str, NDArray[Any]]:
     return {
         f"{ours}.{part}": source.read(tuple(f"{theirs}.{name}" for name in names), (config.hidden,))
         for part, names in _NORM_PARTS.items()
     }
 
 
-def _layer(source: _Source, config: BertConfig, index: int, limit: int) -> dict[str, NDArray[Any]]:
+def _layer(
+    source: _Source, config: EncoderConfig, index: int, numerics: Exact
+) -> dict[str, NDArray[Any]]:
     theirs = f"encoder.layer.{index}"
     own = f"{theirs}.attention.self"
     dense = {
@@ -227,14 +230,14 @@ def _layer(source: _Source, config: BertConfig, index: int, limit: int) -> dict[
         "down": [f"{theirs}.output.dense"],
     }
     tensors: dict[str, NDArray[Any]] = {}
-    for name, (rows, width) in layer_shapes(config).items():
-        parts = dense[name]
+    for name, parts in dense.items():
+        rows, width = shapes("bert", config, 1).dense[f"layer.{index}.{name}"]
         shape = (rows // len(parts), width)
         weight = np.concatenate([source.read((f"{part}.weight",), shape) for part in parts])
         bias = np.concatenate([source.read((f"{part}.bias",), shape[:1]) for part in parts])
-        values, scale, _ = quantise_rows(weight, limit)
+        values, scale, _ = quantise_rows(weight, numerics.weights)
         prefix = f"layer.{index}.{name}"
-        tensors[f"{prefix}.weight"] = values.astype(np.int16 if limit > 127 else np.int8)
+        tensors[f"{prefix}.weight"] = values.astype(numerics.weight_dtype)
         tensors[f"{prefix}.scale"] = scale
         tensors[f"{prefix}.bias"] = bias
     for ours, place in (("attention_norm", "attention.output"), ("output_norm", "output")):

@@ -31,7 +31,7 @@ _DTYPES: Final = {
     "U8": "|u1",
     "BOOL": "|b1",
 }
-_NAMES: Final = {"<f4": "F32", "<i2": "I16", "|i1": "I8"}
+_NAMES: Final = {"<f4": "F32", "<f2": "F16", "<u2": "BF16", "<i2": "I16", "|i1": "I8"}
 _HEADER_LIMIT: Final = 100_000_000
 
 
@@ -57,11 +57,16 @@ class TensorFile:
     def __contains__(self, name: str) -> bool:
         return name in self._entries
 
-    def read(self, name: str) -> Array:
-        """A read-only view of one tensor. BF16 comes as its bits (uint16); see ``as_float32``."""
+    def describe(self, name: str) -> tuple[str, tuple[int, ...]]:
+        """A tensor's type, as the format spells it, and its shape."""
         if name not in self._entries:
             raise EngineError(f"{self.path.name} has no tensor {name}")
-        dtype, shape, begin, end = self._entries[name]
+        return self._entries[name][:2]
+
+    def read(self, name: str) -> Array:
+        """A read-only view of one tensor. BF16 comes as its bits (uint16); see ``as_float32``."""
+        dtype, shape = self.describe(name)
+        begin, end = self._entries[name][2:]
         return self._data[begin:end].view(_DTYPES[dtype]).reshape(shape)
 
     def as_float32(self, name: str) -> NDArray[np.float32]:
@@ -106,7 +111,7 @@ def _read_header(name: str, data: Array) -> dict[str, tuple[str, tuple[int, ...]
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Array]) -> None:
-    """Write float32, int16 and int8 tensors: widest dtype first, then by name."""
+    """Write float32, float16, int16, int8 and, as uint16, bfloat16: widest first, then by name."""
     little = {
         name: np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
         for name, array in tensors.items()

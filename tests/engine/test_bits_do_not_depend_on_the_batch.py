@@ -17,7 +17,7 @@ from tiny_bert import packed, random_rows, write_tiny_bert
 
 from gpu_worker.engine import Engine, quantise
 
-numerics = pytest.mark.parametrize("numerics", ["exact16", "exact8"])
+numerics = pytest.mark.parametrize("numerics", ["exact16", "exact13", "exact8w", "exact8"])
 Open = Callable[..., Engine]
 
 
@@ -86,17 +86,20 @@ def test_the_specification_itself_gives_these_bits(
     open_engine: Open, model: Path, numerics: str
 ) -> None:
     """The plain operations, in int64 and row by row, compute the same model."""
-    from gpu_worker.engine.bertengine import BertEngine
-    from gpu_worker.engine.encoder import Encoder
+    from gpu_worker.engine.encoder import BertEncoder
+    from gpu_worker.engine.encoderengine import EncoderEngine
+    from gpu_worker.engine.layers import Weights
+    from gpu_worker.engine.numerics import EXACT
     from gpu_worker.engine.ops import Ops
     from gpu_worker.engine.tensors import TensorFile
 
     rows = random_rows(4, 8, 100)
     fast = open_engine(model, numerics, threads=1)
-    assert isinstance(fast, BertEngine)
+    assert isinstance(fast, EncoderEngine)
     path = next(model.parent.glob(f"quantised-*-{numerics}/weights.safetensors"))
-    ops = Ops(numerics)
-    slow = Encoder(fast._encoder.config, numerics, 100, TensorFile(path), ops)
+    ops = Ops(EXACT[numerics])
+    config = fast._encoder.config
+    slow = BertEncoder(config, Weights("bert", config, numerics, 100, TensorFile(path), ops))
     expected = [
         slow.encode(ops, np.array(row, np.uint32), [len(row)], lambda: False)[0] for row in rows
     ]

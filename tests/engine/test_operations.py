@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gpu_worker.engine.ops import LIMIT16, Group, Norm, Operand, Ops, Weight, quantise_rows
+from gpu_worker.engine.numerics import EXACT, LIMIT16
+from gpu_worker.engine.ops import Batch, Norm, Operand, Ops, Rope, Weight, quantise_rows
 from gpu_worker.engine.ops_numpy import NumpyOps, sum_squares
 
 F32 = np.float32
-numerics = pytest.mark.parametrize("numerics", ["exact16", "exact8"])
+numerics = pytest.mark.parametrize("numerics", list(EXACT))
 
 
 def bits(array: NDArray[np.floating]) -> NDArray[np.unsignedinteger]:
@@ -43,8 +44,8 @@ def odd_rows(width: int) -> NDArray[np.float32]:
     return rows
 
 
-def weight(ops: Ops, seed: int, out: int, width: int) -> Weight:
-    limit = ops.limit
+def weight(ops: Ops, kind: str, seed: int, out: int, width: int) -> Weight:
+    limit = EXACT[kind].weights
     rng = np.random.default_rng(seed)
     values = rng.integers(-limit, limit + 1, (out, width)).astype(
         np.int16 if limit > 127 else np.int8
@@ -54,7 +55,7 @@ def weight(ops: Ops, seed: int, out: int, width: int) -> Weight:
 
 
 def both(kind: str) -> tuple[Ops, NumpyOps]:
-    return Ops(kind), NumpyOps(kind)
+    return Ops(EXACT[kind]), NumpyOps(EXACT[kind])
 
 
 def same_operand(a: Operand, b: Operand) -> None:
@@ -86,7 +87,8 @@ def test_dense_matches_at_every_depth(numerics: str, depth: int) -> None:
     plain, fast = both(numerics)
     x = normal(7, 9, depth)
     results = [
-        ops.dense(ops.quantise(x, flags(9)), weight(ops, 8, 33, depth)) for ops in (plain, fast)
+        ops.dense(ops.quantise(x, flags(9)), weight(ops, numerics, 8, 33, depth))
+        for ops in (plain, fast)
     ]
 
     assert np.array_equal(bits(results[0]), bits(results[1]))
@@ -99,7 +101,8 @@ def test_dense_is_exact_at_the_bounds(numerics: str) -> None:
         plain, fast = both(numerics)
         x = np.full((3, depth), 1, F32)
         x[1, ::2] = -1
-        values = np.full((5, depth), plain.limit, np.int16 if plain.limit > 127 else np.int8)
+        limit = EXACT[numerics].weights
+        values = np.full((5, depth), limit, EXACT[numerics].weight_dtype)
         values[:, ::3] -= 1
         one, zero = np.ones(5, F32), np.zeros(5, F32)
         results = [
@@ -120,8 +123,9 @@ def test_dense_is_exact_near_the_bounds(numerics: str, depth: int) -> None:
     rng = np.random.default_rng(depth)
     limit = plain.limit
     x = (rng.integers(limit - limit // 4, limit + 1, (20, depth)) / limit).astype(F32)
+    limit = EXACT[numerics].weights
     values = rng.integers(limit - limit // 4, limit + 1, (40, depth))
-    values = values.astype(np.int16 if limit > 127 else np.int8)
+    values = values.astype(EXACT[numerics].weight_dtype)
     one, zero = np.ones(40, F32), np.zeros(40, F32)
     results = [
         ops.dense(ops.quantise(x, flags(20)), ops.weight(values, one, zero))
@@ -142,18 +146,52 @@ def test_squares_are_summed_exactly_at_the_bounds(width: int) -> None:
 
 
 @numerics
+@pytest.mark.parametrize("activation", ["gelu", "gelu_tanh", "relu", "tanh"])
 @pytest.mark.parametrize("depth", [64, 3000])
-def test_dense_gelu_matches(numerics: str, depth: int) -> None:
+def test_dense_act_matches(numerics: str, activation: str, depth: int) -> None:
     """Blocks of rows change nothing."""
     plain, fast = both(numerics)
     x = normal(9, 150, depth)
-    results = []
-    for ops in (plain, fast):
-        results.append(
-            ops.dense_gelu(ops.quantise(x, flags(150)), weight(ops, 3, 384, depth), flags(150))
+    results = [
+        ops.dense_act(
+            ops.quantise(x, flags(150)),
+            weight(ops, numerics, 3, 384, depth),
+            activation,
+            flags(150),
         )
+        for ops in (plain, fast)
+    ]
 
     same_operand(*results)
+
+
+@numerics
+@pytest.mark.parametrize("activation", ["gelu", "gelu_tanh", "relu"])
+def test_dense_glu_matches(numerics: str, activation: str) -> None:
+    plain, fast = both(numerics)
+    x = normal(9, 150, 64)
+    results = [
+        ops.dense_glu(
+            ops.quantise(x, flags(150)), weight(ops, numerics, 3, 768, 64), activation, flags(150)
+        )
+        for ops in (plain, fast)
+    ]
+
+    same_operand(*results)
+
+
+@numerics
+def test_dense_add_matches(numerics: str) -> None:
+    plain, fast = both(numerics)
+    x, residual = normal(9, 150, 96), normal(10, 150, 384)
+    results = [
+        ops.dense_add(
+            ops.quantise(x, flags(150)), weight(ops, numerics, 3, 384, 96), residual.copy()
+        )
+        for ops in (plain, fast)
+    ]
+
+    assert np.array_equal(bits(results[0]), bits(results[1]))
 
 
 @numerics
@@ -163,7 +201,11 @@ def test_dense_norm_matches(numerics: str) -> None:
     norm = Norm(normal(1, 384), normal(2, 384), 1e-12)
     results = [
         ops.dense_norm(
-            ops.quantise(x, flags(150)), weight(ops, 3, 384, 96), residual.copy(), norm, flags(150)
+            ops.quantise(x, flags(150)),
+            weight(ops, numerics, 3, 384, 96),
+            residual.copy(),
+            norm,
+            flags(150),
         )
         for ops in (plain, fast)
     ]
@@ -197,7 +239,7 @@ def test_norm_is_accurate_from_tiny_to_outliers(spread: float, outlier: float) -
     wanted = centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + 1e-12)
     one = Norm(np.ones(384, F32), np.zeros(384, F32), 1e-12)
 
-    got = Ops("exact16").norm(x, one, flags(50))
+    got = Ops(EXACT["exact16"]).norm(x, one, flags(50))
 
     # What float32 can hold of the mean bounds what can be reached beside an outlier.
     scale = np.abs(wide).max(axis=1) / np.sqrt((centred**2).mean(axis=1) + 1e-12)
@@ -205,47 +247,78 @@ def test_norm_is_accurate_from_tiny_to_outliers(spread: float, outlier: float) -
     assert (error < 3e-7 * np.maximum(scale, 1)).all()
 
 
+def batch_of(ops: Ops, *lengths: int) -> Batch:
+    return ops.batch(np.zeros(sum(lengths), np.uint32), lengths)
+
+
+def rope_of(positions: int, half: int) -> Rope:
+    angles = np.random.default_rng(77).random((positions, half))
+    return Rope(np.cos(angles).astype(F32), np.sin(angles).astype(F32))
+
+
 @numerics
+@pytest.mark.parametrize("window", [0, 1, 7])
+@pytest.mark.parametrize("rotary", [False, True])
 @pytest.mark.parametrize(
-    ("heads", "groups"),
-    [
-        (4, [Group(0, 1, 40)]),
-        (4, [Group(0, 3, 9), Group(27, 1, 8), Group(35, 5, 1)]),
-        (1, [Group(0, 1, 1), Group(1, 1, 39)]),
-        (12, [Group(0, 2, 20)]),
-    ],
+    ("heads", "lengths"),
+    [(4, [40]), (4, [9, 9, 9, 8, 1, 1, 1, 1, 1]), (1, [1, 39]), (12, [20, 20])],
 )
-def test_attention_matches(numerics: str, heads: int, groups: list[Group]) -> None:
+def test_attention_matches(
+    numerics: str, heads: int, lengths: list[int], rotary: bool, window: int
+) -> None:
     plain, fast = both(numerics)
     x = normal(11, 40, 48, spread=3)
-    marks = flags(40), flags(40)
-    results = [
-        ops.attention(ops.quantise(x, mark), weight(ops, 5, 144, 48), heads, groups, mark)
-        for ops, mark in zip((plain, fast), marks, strict=True)
-    ]
+    rope = rope_of(40, 48 // heads // 2) if rotary else None
+    results = []
+    for ops in (plain, fast):
+        batch = batch_of(ops, *lengths)
+        results.append(
+            ops.attention(
+                ops.quantise(x, flags(40)), weight(ops, numerics, 5, 144, 48), heads, batch,
+                rope, window,
+            )
+        )  # fmt: skip
+        assert not batch.failed.any()
 
     same_operand(*results)
-    assert not marks[0].any()
-    assert not marks[1].any()
 
 
-def test_attention_matches_across_blocks_of_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("window", [0, 3, 20])
+def test_attention_matches_across_blocks_of_pairs(
+    monkeypatch: pytest.MonkeyPatch, window: int
+) -> None:
     """Long rows are cut by heads and by queries; the cut does not show."""
     x = normal(12, 90, 48, spread=4)
     results = []
     for pairs in (None, 7, 100, 4000, 20_000):
-        ops: Ops = Ops("exact16")
+        ops: Ops = Ops(EXACT["exact16"])
         if pairs:
             monkeypatch.setattr("gpu_worker.engine.ops_numpy.PAIR_VALUES", pairs)
-            ops = NumpyOps("exact16")
+            ops = NumpyOps(EXACT["exact16"])
         operand = ops.attention(
-            ops.quantise(x, flags(90)), weight(ops, 5, 144, 48), 4,
-            [Group(0, 1, 60), Group(60, 2, 15)], flags(90),
+            ops.quantise(x, flags(90)), weight(ops, "exact16", 5, 144, 48), 4,
+            batch_of(ops, 60, 15, 15), window=window,
         )  # fmt: skip
         results.append(operand)
 
     for other in results[1:]:
         same_operand(results[0], other)
+
+
+def test_a_window_hides_what_lies_beyond_it() -> None:
+    """A token sees `window` places to each side and no further: changing the next shows not."""
+    ops = Ops(EXACT["exact16"])
+    qkv = weight(ops, "exact16", 5, 144, 48)
+    x = normal(12, 9, 48)
+    other = x.copy()
+    other[7:] = normal(13, 2, 48)
+    first, second = (
+        ops.attention(ops.quantise(rows, flags(9)), qkv, 4, batch_of(ops, 9), window=2)
+        for rows in (x, other)
+    )
+    same = (first.values == second.values).all(axis=1)
+
+    assert same.tolist() == [True] * 5 + [False] * 4
 
 
 def test_a_sink_token_does_not_spoil_attention() -> None:
@@ -259,7 +332,7 @@ def test_a_sink_token_does_not_spoil_attention() -> None:
     value[0] *= 1e-3
     parts = np.stack([query, key, value], axis=1).astype(F32)
     integers, scales, _ = quantise_rows(parts.reshape(-1, width), LIMIT16)
-    got = attend(integers.reshape(length, 3, width), scales.reshape(length, 3), flags(length))
+    got = attend(integers.reshape(length, 3, width), scales.reshape(length, 3), 0, flags(length))
     rounded = (integers * scales[:, None].astype(np.float64)).reshape(length, 3, width)
     scores = rounded[:, 0] @ rounded[:, 1].T / np.sqrt(width)
     weights = np.exp(scores - scores.max(axis=1, keepdims=True))
@@ -277,32 +350,47 @@ def test_a_score_that_overflows_fails_its_row_only() -> None:
     huge[:4] *= F32(2.0**58)
     marks = []
     for ops in both("exact16"):
-        qkv, mark = ops.weight(values, scale, bias), flags(8)
-        alone = ops.attention(ops.quantise(x[4:], flags(4)), qkv, 2, [Group(0, 1, 4)], flags(4))
+        qkv = ops.weight(values, scale, bias)
+        alone = ops.attention(ops.quantise(x[4:], flags(4)), qkv, 2, batch_of(ops, 4))
         alone = Operand(alone.values.copy(), alone.scale)
+        batch = batch_of(ops, 4, 4)
         with np.errstate(all="ignore"):
-            beside = ops.attention(ops.quantise(huge, mark), qkv, 2, [Group(0, 2, 4)], mark)
+            beside = ops.attention(ops.quantise(huge, batch.failed), qkv, 2, batch)
 
-        assert mark[:4].any()
-        assert not mark[4:].any()
+        assert batch.failed[:4].any()
+        assert not batch.failed[4:].any()
         same_operand(Operand(beside.values[4:], beside.scale[4:]), alone)
-        marks.append(mark)
+        marks.append(batch.failed)
 
     assert np.array_equal(*marks)
 
 
-@pytest.mark.parametrize("pooling", ["mean", "cls"])
+@pytest.mark.parametrize("pooling", ["mean", "cls", "max"])
 @pytest.mark.parametrize("normalise", [True, False])
 def test_pool_gives_unit_vectors_and_zeros(pooling: str, normalise: bool) -> None:
     """A row of zeros stays zeros and does not fail; a failed token fails its row."""
     x = normal(3, 12, 24)
     x[4:7] = 0
-    failed = flags(12)
-    failed[8] = True
-    values, rows_failed = Ops("exact16").pool(x, [4, 3, 5], pooling, normalise, failed)
+    ops = Ops(EXACT["exact16"])
+    batch = batch_of(ops, 4, 3, 5)
+    batch.failed[8] = True
+    values, failed = ops.pool(x, batch, pooling)
+    if normalise:
+        values = ops.normalise(values, failed)
+    values, failed = ops.finish(values, failed)
 
-    assert rows_failed.tolist() == [False, False, True]
+    assert failed.tolist() == [False, False, True]
     assert not values[1:].any()
-    wanted = x[:4].astype(np.float64).mean(axis=0) if pooling == "mean" else x[0]
+    wide = x[:4].astype(np.float64)
+    wanted = {"mean": wide.mean(axis=0), "cls": wide[0], "max": wide.max(axis=0)}[pooling]
     wanted = wanted / np.sqrt((wanted**2).sum()) if normalise else wanted
     assert np.abs(values[0] - wanted).max() < 2e-7
+
+
+def test_max_pooling_gives_zero_one_sign() -> None:
+    """Of -0 and +0, which compare equal, the maximum is +0 in any order."""
+    ops = Ops(EXACT["exact16"])
+    x = np.array([[-0.0, 0.0, -0.0], [0.0, -0.0, -0.0]], F32)
+    values, _ = ops.pool(x, batch_of(ops, 2), "max")
+
+    assert not bits(values).any()

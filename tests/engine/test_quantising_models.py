@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 from tiny_bert import write_tiny_bert
 
 from gpu_worker.engine import SUPPORTED_NUMERICS, EngineError, quantise
-from gpu_worker.engine.ops import DENSE_LIMITS
+from gpu_worker.engine.numerics import EXACT
 
 
 def digest(folder: Path) -> str:
@@ -27,7 +27,7 @@ def edit(folder: Path, name: str, **changes: Any) -> None:
 
 
 def test_the_public_list_is_what_the_operations_know() -> None:
-    assert tuple(DENSE_LIMITS) == SUPPORTED_NUMERICS
+    assert tuple(EXACT) == SUPPORTED_NUMERICS
 
 
 @pytest.mark.parametrize("numerics", SUPPORTED_NUMERICS)

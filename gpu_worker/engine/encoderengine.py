@@ -27,8 +27,8 @@ _AHEAD: Final = 2
 Computed = tuple[NDArray[np.float32], NDArray[np.bool_]]
 
 
-class BertEngine(Engine):
-    """Embeds rows on ``threads`` threads, each with scratch memory of its own.
+class EncoderEngine(Engine):
+    """Computes rows on ``threads`` threads, each with scratch memory of its own.
 
     While it is open, the process's BLAS is held to one thread per call: a micro-batch per
     thread is faster than a product over all of them.
@@ -45,7 +45,7 @@ class BertEngine(Engine):
         vocabulary: int,
         threads: int,
     ) -> None:
-        self.width = encoder.config.hidden
+        self.width = encoder.config.width
         self._encoder = encoder
         self._make_ops = make_ops
         self._max_tokens = max_tokens
@@ -63,11 +63,11 @@ class BertEngine(Engine):
         tokens: NDArray[np.uint32],
         rows_per_chunk: int,
     ) -> Iterator[Chunk]:
-        """See ``Engine.run``; the operation is ``embed``."""
+        """See ``Engine.run``; the operation is the one that the model's config says."""
         if self._closed.is_set():
             raise EngineError("this engine is closed")
         check_rows(
-            operation, ("embed",), lengths, tokens, rows_per_chunk,
+            operation, (self._encoder.config.operation,), lengths, tokens, rows_per_chunk,
             self._max_tokens, self._vocabulary,
         )  # fmt: skip
         return self._chunks(lengths, tokens, rows_per_chunk)
