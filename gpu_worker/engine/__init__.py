@@ -9,14 +9,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from gpu_worker.engine.errors import EngineError
+from gpu_worker.engine.errors import DeviceLost, EngineError, OutOfMemory
 from gpu_worker.engine.interface import Chunk, Engine
 
 __all__ = [
     "SUPPORTED_NUMERICS",
     "Chunk",
+    "DeviceLost",
     "Engine",
     "EngineError",
+    "OutOfMemory",
     "check_canaries",
     "load_engine",
     "quantise",
