@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pool.batches.endpoints import labels_of
 from pool.core import Core
 from pool.gateway import Gateway
 from pool.metrics import Sample
@@ -58,7 +59,15 @@ def overview(core: Core, gateway: Gateway, models: Models, referee: Referee) -> 
             for job in board.jobs().values()
         ],
         "models": [
-            {"name": m.name, "model": m.digest, "numerics": m.manifest.numerics}
+            {
+                "name": m.name,
+                "model": m.digest,
+                "numerics": m.manifest.numerics,
+                "operations": list(m.manifest.operations),
+                "labels": list(labels_of(m.manifest)),
+                "prompts": m.manifest.prompts,
+                "default_prompt": m.manifest.default_prompt,
+            }
             for m in models.list()
         ],
         "connections": gateway.connections,

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 from typing import Any
 
-from pool.batches.naming import (
-    errors_object,
-    new_file_id,
-    output_object,
-)
+import sqlalchemy as sa
+
+from pool.batches.answers import AnswerShape
+from pool.batches.endpoints import labels_of, probability_of
+from pool.batches.naming import errors_object, new_file_id, output_object
 from pool.batches.output import OutputBlock, OutputJob, OutputReport, WrittenFile
 from pool.crashpoints import crash_point
 from pool.store import Store
 from pool.store.files import StoredFile, add_file
 from pool.store.jobs import JobRow, blocks_of, file_sha256, move_job
-from pool.store.openjobs import row_bytes_of
+from pool.store.openjobs import manifest_of
 from pool.store.results import result_runs
 
 
@@ -23,16 +24,21 @@ def output_job(store: Store, row: JobRow, folder: Path, lines_path: Path) -> Out
     """What the worker that writes the files of a closed job is told."""
     with store.database.read() as connection:
         runs = result_runs(connection, store.log, row.id)
+        manifest = manifest_of(connection, row.model)
         return OutputJob(
             lines_path=lines_path,
             blocks=tuple(
                 OutputBlock(path=store.objects.local_path(name), runs=tuple(runs.get(no, ())))
                 for no, name in enumerate(blocks_of(connection, row.id))
             ),
-            row_bytes=row_bytes_of(connection, row.model),
-            endpoint=row.endpoint,
-            model=row.model_name,
-            input_sha256=file_sha256(connection, row.input_file) if row.input_file else "",
+            row_bytes=manifest.row_bytes,
+            answers=AnswerShape(
+                endpoint=row.endpoint,
+                model=row.model_name,
+                labels=labels_of(manifest),
+                probability=probability_of(manifest),
+            ),
+            seed=_seed(connection, row),
             state=row.closed,
             output_path=folder / "output",
             error_path=folder / "errors",
@@ -70,6 +76,13 @@ def deliver(
             raise RuntimeError(f"job {row.id} ended while its output was being written")
         crash_point("output.before_commit")
     crash_point("output.committed")
+
+
+def _seed(connection: sa.Connection, row: JobRow) -> str:
+    """What the ids of answers are made of: a batch's input, or chance for a direct request."""
+    if row.input_file:
+        return file_sha256(connection, row.input_file)
+    return secrets.token_hex(32)
 
 
 def _stored(

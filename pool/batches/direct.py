@@ -17,13 +17,15 @@ import trio
 
 from pool.batches.admission import counts, remove_blocks, reserve_and_pack, store_blocks
 from pool.batches.delivery import output_job
+from pool.batches.endpoints import OPERATIONS
 from pool.batches.intake import IntakeJob, IntakeReport
 from pool.batches.lines import Line, LinesWriter
 from pool.batches.naming import new_direct_place
 from pool.batches.output import write_answer
 from pool.batches.packing import Packer
 from pool.batches.ports import Clock, Core, ModelRegistry
-from pool.batches.requests import OPERATIONS, Refusal, ServedModel, read_request
+from pool.batches.reading import read_request
+from pool.batches.requests import Refusal, ServedModel, wrong_endpoint
 from pool.batches.tokenize import tokenize
 from pool.batches.workers import Workers
 from pool.config import Config
@@ -88,7 +90,7 @@ def take_in_one(job: IntakeJob) -> IntakeReport | Rejection:
     packer.finish()
     lines_path = job.folder / "lines"
     with lines_path.open("wb") as lines:
-        LinesWriter(lines).write(Line(1, "", packer.rows, packer.tokens, request.base64))
+        LinesWriter(lines).write(Line.of(1, "", request, [len(row) for row in rows]))
     return IntakeReport(
         model=model.name,
         lines=1,
@@ -107,9 +109,9 @@ def _model_of(name: object, job: IntakeJob) -> ServedModel | Rejection:
     if model is None:
         text = f"there is no model {name[:80]!r}: GET /v1/models lists what there is"
         return Rejection(404, "model_not_found", text, "model")
-    if OPERATIONS[job.endpoint] not in model.operations:
-        text = f"the model {name!r} does not serve {job.endpoint}"
-        return Rejection(400, "model_mismatch", text, "model")
+    mismatch = wrong_endpoint(model, job.endpoint)
+    if mismatch is not None:
+        return Rejection(400, "model_mismatch", mismatch, "model")
     return model
 
 

@@ -16,13 +16,8 @@ import msgspec
 from pool.batches.duplicates import IdIndex
 from pool.batches.lines import Line, LinesWriter, read_lines
 from pool.batches.packing import PackedBlock, Packer
-from pool.batches.requests import (
-    OPERATIONS,
-    Refusal,
-    Request,
-    ServedModel,
-    read_request,
-)
+from pool.batches.reading import read_request
+from pool.batches.requests import Refusal, Request, ServedModel, wrong_endpoint
 from pool.batches.tokenize import tokenize
 
 MAX_ERRORS = 100
@@ -201,10 +196,12 @@ class _Intake:
             self.writer.write(Line(number, custom_id, 0, 0))
             return
         self.pending.append(_Pending(number, custom_id, request))
-        self.pending_bytes += len(line or b"")
+        size = len(line or b"")
         self.pending_inputs += 1
         if isinstance(request, Request):
+            size = max(size, request.characters)  # a query counts for each of its documents
             self.pending_inputs += len(request.texts) + len(request.ids)
+        self.pending_bytes += size
         if self.pending_inputs >= _PENDING_INPUTS or self.pending_bytes >= _PENDING_BYTES:
             self._flush()
 
@@ -261,12 +258,9 @@ class _Intake:
                 f"there is no model {name[:80]!r}: GET /v1/models lists what there is",
                 "body.model",
             )
-        if OPERATIONS[self.job.endpoint] not in model.operations:
-            raise _FaultyLineError(
-                "model_mismatch",
-                f"the model {name!r} does not serve {self.job.endpoint}",
-                "body.model",
-            )
+        mismatch = wrong_endpoint(model, self.job.endpoint)
+        if mismatch is not None:
+            raise _FaultyLineError("model_mismatch", mismatch, "body.model")
         self.model = model
         self.packer = Packer(self.job.folder, model)
         return model
@@ -298,10 +292,8 @@ class _Intake:
         assert isinstance(entry.request, Request)
         for row in rows:
             self.packer.add(row)
-        tokens = sum(map(len, rows))
-        self.writer.write(
-            Line(entry.number, entry.custom_id, len(rows), tokens, entry.request.base64)
-        )
+        lengths = [len(row) for row in rows]
+        self.writer.write(Line.of(entry.number, entry.custom_id, entry.request, lengths))
 
 
 def numbered_lines(source: BinaryIO, max_bytes: int) -> Iterator[tuple[int, bytes | None]]:

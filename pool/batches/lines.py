@@ -7,13 +7,13 @@ that are in the batch stand in it (blank ones do not), in the customer's order.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
 
-from pool.batches.requests import Refusal
+from pool.batches.requests import Refusal, Request
 
 _LENGTH = struct.Struct("<I")
 
@@ -27,6 +27,21 @@ class Line(msgspec.Struct, frozen=True, array_like=True):
     tokens: int
     base64: bool = False
     refusal: tuple[str, str | None, str] | None = None  # message, param, code
+    top_n: int | None = None  # of a rerank request: how many results it wants
+    documents: tuple[str, ...] | None = None  # the texts that it wants back
+
+    @classmethod
+    def of(cls, number: int, custom_id: str, request: Request, lengths: Sequence[int]) -> Line:
+        """The line of a request whose rows have so many tokens."""
+        return cls(
+            number=number,
+            custom_id=custom_id,
+            rows=len(lengths),
+            tokens=sum(lengths),
+            base64=request.base64,
+            top_n=request.top_n,
+            documents=request.documents,
+        )
 
     def refused(self) -> Refusal | None:
         """Why the line was refused; None when it has rows."""

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from pool.batches.answers import NON_FINITE, Rows, answer_body
+from pool.batches.answers import NON_FINITE, AnswerShape, Rows, answer_body
 from pool.batches.lines import Line, read_lines
 from pool.store.blockfile import BlockFile
 from pool.store.results import ResultRun, read_part
@@ -40,14 +40,17 @@ class OutputBlock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputJob:
-    """What output is asked to do. ``state``: ``completed``, ``cancelled`` or ``expired``."""
+    """What output is asked to do.
+
+    ``seed`` is what the answers' ids are made of; ``state`` is ``completed``, ``cancelled`` or
+    ``expired``.
+    """
 
     lines_path: Path
     blocks: tuple[OutputBlock, ...]
     row_bytes: int
-    endpoint: str
-    model: str
-    input_sha256: str
+    answers: AnswerShape
+    seed: str
     state: str
     output_path: Path
     error_path: Path
@@ -138,13 +141,7 @@ def _answer(
     if _FAILED in statuses:
         entry["response"] = _response(name, 500, NON_FINITE)
         return entry | {"error": None}, False
-    body = answer_body(
-        job.endpoint,
-        job.model,
-        [(results, row) for _, results, row in found],
-        line.tokens,
-        base64=line.base64,
-    )
+    body = answer_body(job.answers, name, line, [(results, row) for _, results, row in found])
     entry["response"] = _response(name, 200, body)
     return entry | {"error": None}, True
 
@@ -155,7 +152,7 @@ def _response(name: str, status: int, body: dict[str, Any]) -> dict[str, Any]:
 
 def _name(job: OutputJob, number: int) -> str:
     """What an answer is called: the same for the same input, whoever computed it and when."""
-    text = f"{job.input_sha256}\n{job.endpoint}\n{number}"
+    text = f"{job.seed}\n{job.answers.endpoint}\n{number}"
     return blake2b(text.encode(), digest_size=16).hexdigest()
 
 

@@ -1,24 +1,19 @@
-"""One request of a customer, checked: its rows as text or token ids, or why it is refused."""
+"""One request of a customer, checked, and what reading it needs to know of its model."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pool.batches.endpoints import OPERATIONS, endpoint_of
 from pool.batches.ports import RegisteredModel
 from shares.work import WorkShape
 
 MAX_INPUTS = 2048
 
-OPERATIONS = {"/v1/embeddings": "embed", "/v1/digests": "digest"}
-
-_PARAMETERS = {
-    "/v1/embeddings": frozenset(
-        {"model", "input", "encoding_format", "dimensions", "user", "truncate"}
-    ),
-    "/v1/digests": frozenset({"model", "input", "user", "truncate"}),
-}
+Text = str | tuple[str, str]  # one text, or a pair that the tokenizer joins
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +28,8 @@ class ServedModel:
     row_bytes: int
     shape: WorkShape
     tokenizer_path: Path | None
+    prompts: Mapping[str, str] = field(default_factory=dict)  # {name: text before an input}
+    default_prompt: str | None = None
 
     @classmethod
     def of(cls, model: RegisteredModel) -> ServedModel:
@@ -47,6 +44,8 @@ class ServedModel:
             row_bytes=manifest.row_bytes,
             shape=WorkShape(manifest.macs_per_token, manifest.macs_per_pair),
             tokenizer_path=model.tokenizer_path,
+            prompts=manifest.prompts,
+            default_prompt=manifest.default_prompt,
         )
 
 
@@ -70,47 +69,36 @@ class Refusal:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """Rows to compute: texts, or token ids (one of the two is empty)."""
+    """Rows to compute: texts, or token ids (one of the two is empty); and what the answer needs.
 
-    texts: tuple[str, ...]
-    ids: tuple[list[int], ...]
-    base64: bool
+    ``top_n`` and ``documents`` belong to reranking: how many results, and the texts to give back.
+    """
+
+    texts: tuple[Text, ...] = ()
+    ids: tuple[list[int], ...] = ()
     truncate: bool
+    base64: bool = False
+    top_n: int | None = None
+    documents: tuple[str, ...] | None = None
+
+    @property
+    def characters(self) -> int:
+        """Characters that the tokenizer will read."""
+        return sum(
+            len(text) if isinstance(text, str) else len(text[0]) + len(text[1])
+            for text in self.texts
+        )
 
 
-def read_request(body: dict[str, Any], endpoint: str, model: ServedModel) -> Request | Refusal:
-    """Check a request's body and take its rows out. The model's name is not looked at."""
-    for name in body:
-        if name not in _PARAMETERS[endpoint]:
-            return Refusal(
-                f"unknown parameter {name[:80]!r}: leave it out", name, "unknown_parameter"
-            )
-    truncate = body.get("truncate", False)
-    if not isinstance(truncate, bool):
-        return _invalid("truncate", "must be true or false")
-    if not isinstance(body.get("user", ""), str):
-        return _invalid("user", "must be a string")
-    base64 = False
-    if endpoint == "/v1/embeddings":
-        encoding = body.get("encoding_format") or "float"
-        if encoding not in ("float", "base64"):
-            return _invalid("encoding_format", 'must be "float" or "base64"')
-        base64 = encoding == "base64"
-        dimensions = body.get("dimensions")
-        if dimensions is not None and (dimensions is True or dimensions != model.width):
-            return _invalid(
-                "dimensions", f"must be {model.width}, the width of {model.name}, or be left out"
-            )
-    texts, ids = _rows(body.get("input"))
-    if not texts and not ids:
-        return _refused_input(body.get("input"), endpoint)
-    if len(texts) + len(ids) > MAX_INPUTS:
-        return _invalid("input", f"may hold at most {MAX_INPUTS} inputs, not {len(texts + ids)}")
-    if texts and (endpoint == "/v1/digests" or model.tokenizer_path is None):
-        return _invalid("input", f"must be token ids: {model.name} takes no text")
-    return Request(texts=texts, ids=ids, base64=base64, truncate=truncate)
+def wrong_endpoint(model: ServedModel, endpoint: str) -> str | None:
+    """Why ``model`` is not for ``endpoint``, and what is; None when it is."""
+    if OPERATIONS[endpoint] in model.operations:
+        return None
+    right = endpoint_of(model.operations)
+    remedy = f": use {right}" if right else ""
+    return f"the model {model.name!r} does not serve {endpoint}{remedy}"
 
 
 def check_ids(ids: list[int], request: Request, model: ServedModel) -> list[int] | Refusal:
@@ -138,36 +126,6 @@ def too_long(tokens: int, model: ServedModel) -> Refusal:
     )
 
 
-def _rows(value: object) -> tuple[tuple[str, ...], tuple[list[int], ...]]:
-    """Texts and token-id rows of ``input``; both empty when it has neither shape."""
-    if isinstance(value, str):
-        return ((value,), ()) if value else ((), ())
-    if not isinstance(value, list) or not value:
-        return (), ()
-    first = value[0]
-    if isinstance(first, str):
-        ok = all(type(item) is str and item for item in value)
-        return (tuple(value), ()) if ok else ((), ())
-    if type(first) is int:
-        return ((), (value,)) if _all_ints(value) else ((), ())
-    if isinstance(first, list):
-        ok = all(type(item) is list and item and _all_ints(item) for item in value)
-        return ((), tuple(value)) if ok else ((), ())
-    return (), ()
-
-
-def _all_ints(values: list[Any]) -> bool:
-    return set(map(type, values)) == {int}
-
-
-def _refused_input(value: object, endpoint: str) -> Refusal:
-    shapes = "a list of token ids, or a list of such lists"
-    if endpoint != "/v1/digests":
-        shapes = "a string, a list of strings, " + shapes
-    if value in (None, "", []):
-        return _invalid("input", f"is empty: give {shapes}")
-    return _invalid("input", f"must be {shapes}, none of them empty")
-
-
-def _invalid(param: str, problem: str) -> Refusal:
+def invalid(param: str, problem: str) -> Refusal:
+    """The field ``param`` has a value that cannot be used."""
     return Refusal(f"{param}: {problem}", param, "invalid_value")

@@ -19,12 +19,13 @@ import trio
 from pool.batches.admission import counts, reserve_and_pack, store_packed
 from pool.batches.delivery import deliver, output_job, store_files
 from pool.batches.direct import DirectAnswer, DirectRequests
+from pool.batches.endpoints import OPERATIONS
 from pool.batches.housekeeping import remove_direct_blocks, remove_expired_files
 from pool.batches.intake import IntakeJob, IntakeReport, LineError, take_in
 from pool.batches.naming import file_object, job_place, lines_object
 from pool.batches.output import OutputJob, write_output
 from pool.batches.ports import Clock, Core, ModelRegistry
-from pool.batches.requests import OPERATIONS, ServedModel
+from pool.batches.requests import ServedModel
 from pool.batches.workers import OpenWorkers, Workers, open_workers
 from pool.config import Config
 from pool.crashpoints import crash_point

@@ -9,18 +9,21 @@ from pathlib import Path
 
 from tokenizers import Encoding, Tokenizer
 
-from pool.batches.requests import Refusal, Request, ServedModel, check_ids, too_long
+from pool.batches.requests import Refusal, Request, ServedModel, check_ids, invalid, too_long
 
 
 @lru_cache(maxsize=4)
 def _tokenizer(path: Path, cut_at: int | None) -> Tokenizer:
-    """The tokenizer without padding, and cutting only if asked (special tokens are kept)."""
+    """The tokenizer without padding, and cutting only if asked.
+
+    Special tokens are kept; of a pair the longer text is cut first.
+    """
     tokenizer = Tokenizer.from_file(str(path))
     tokenizer.no_padding()
     if cut_at is None:
         tokenizer.no_truncation()
     else:
-        tokenizer.enable_truncation(cut_at)
+        tokenizer.enable_truncation(cut_at, strategy="longest_first")
     return tokenizer
 
 
@@ -52,7 +55,7 @@ def _rows(
         if len(encoding) > model.max_tokens:
             return too_long(len(encoding), model)
         if len(encoding) == 0:
-            return Refusal("input: a text has no tokens", "input", "invalid_value")
+            return invalid("input", "a text has no tokens")
         rows.append(encoding.ids)
     for ids in request.ids:
         checked = check_ids(ids, request, model)

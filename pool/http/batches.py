@@ -9,8 +9,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from pool.batches.endpoints import OPERATIONS
 from pool.batches.naming import new_batch_id, window_seconds
-from pool.batches.requests import OPERATIONS
 from pool.http.auth import customer
 from pool.http.batch_shape import batch_shape
 from pool.http.bodies import expiry_seconds, invalid, page, page_limit, read_object

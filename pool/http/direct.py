@@ -1,4 +1,4 @@
-"""``/v1/embeddings`` and ``/v1/digests``: one request, answered at once."""
+"""``/v1/embeddings``, ``/v1/rerank`` and the like: one request, answered at once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from pool.batches.requests import OPERATIONS
+from pool.batches.endpoints import OPERATIONS
 from pool.http.auth import customer
 from pool.http.bodies import read_body
 from pool.http.deps import deps_of

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from pool.batches.endpoints import endpoint_of, labels_of
 from pool.batches.ports import RegisteredModel
 from pool.http.auth import customer
 from pool.http.deps import deps_of
@@ -25,9 +26,13 @@ def model_shape(model: RegisteredModel) -> dict[str, Any]:
         "inferpool": {
             "digest": model.digest,
             "operations": list(manifest.operations),
+            "endpoint": endpoint_of(manifest.operations),
             "numerics": manifest.numerics,
             "width": manifest.width,
             "max_tokens": manifest.max_tokens,
+            "labels": list(labels_of(manifest)),
+            "prompts": manifest.prompts,
+            "default_prompt": manifest.default_prompt,
         },
     }
 

@@ -8,7 +8,7 @@ from sqlalchemy import select
 from pool.store import schema
 from pool.store.database import StoreError
 from shares.board.events import JobOpened
-from stratum.manifest import BLAKE2B, decode_manifest, encode_manifest, manifest_digest
+from stratum.manifest import BLAKE2B, Manifest, decode_manifest, encode_manifest, manifest_digest
 
 _BUILTIN = {manifest_digest(encode_manifest(BLAKE2B)): BLAKE2B}
 
@@ -18,12 +18,20 @@ def row_bytes_of(connection: sa.Connection, digest: str) -> int:
 
     Raises ``StoreError`` when the model is not registered.
     """
+    return manifest_of(connection, digest).row_bytes
+
+
+def manifest_of(connection: sa.Connection, digest: str) -> Manifest:
+    """The manifest with this digest, of whatever was ever registered.
+
+    Raises ``StoreError`` when the model is not.
+    """
     if digest in _BUILTIN:
-        return _BUILTIN[digest].row_bytes
+        return _BUILTIN[digest]
     text = connection.scalar(select(schema.model.c.manifest).where(schema.model.c.digest == digest))
     if text is None:
         raise StoreError(f"no model has the digest {digest}: register it with inferpool model add")
-    return decode_manifest(text).row_bytes
+    return decode_manifest(text)
 
 
 def job_opened(connection: sa.Connection, job: int, at: float) -> JobOpened:

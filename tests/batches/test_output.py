@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from intake_cases import line, run_intake
 
+from pool.batches.answers import AnswerShape
 from pool.batches.floattext import shortest_decimals
 from pool.batches.intake import IntakeReport
 from pool.batches.output import OutputBlock, OutputError, OutputJob, OutputReport, write_output
@@ -91,9 +92,8 @@ def deliver(
         lines_path=report.lines_path,
         blocks=blocks,
         row_bytes=16,
-        endpoint="/v1/embeddings",
-        model="tiny",
-        input_sha256="0" * 64,
+        answers=AnswerShape(endpoint="/v1/embeddings", model="tiny"),
+        seed="0" * 64,
         state=state,
         output_path=folder / f"output{name}",
         error_path=folder / f"errors{name}",

@@ -55,10 +55,10 @@ CONFIG = Config(
 )
 
 
-def embedding(tokens: np.ndarray) -> np.ndarray:
-    """What the tests' model makes of a row: float32 [WIDTH]."""
+def embedding(tokens: np.ndarray, width: int = WIDTH) -> np.ndarray:
+    """What the tests' models make of a row: float32 [width], width at most WIDTH."""
     digest = blake2b(tokens.astype("<u4").tobytes(), digest_size=4 * WIDTH).digest()
-    return (np.frombuffer(digest, dtype="<i4") / np.float64(1 << 31)).astype("<f4")
+    return (np.frombuffer(digest, dtype="<i4") / np.float64(1 << 31)).astype("<f4")[:width]
 
 
 @dataclass
@@ -149,9 +149,9 @@ class FakeCore:
                         rows.append(data)
                     elif tokens[0] == UNLUCKY:
                         failed.append(row)
-                        rows.append(bytes(4 * WIDTH))
+                        rows.append(bytes(opened.row_bytes))
                     else:
-                        rows.append(embedding(tokens).tobytes())
+                        rows.append(embedding(tokens, opened.row_bytes // 4).tobytes())
                 values = b"".join(rows)
                 digests = row_digests(memoryview(values), opened.row_bytes, failed)
                 records += self._records(opened, number, block.rows, block.work, digests, at)
@@ -221,15 +221,17 @@ def tiny_tokenizer() -> str:
     tokenizer = Tokenizer(WordLevel({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = Whitespace()
     tokenizer.post_processor = TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B [SEP]",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
     )
     tokenizer.enable_truncation(6)
     tokenizer.enable_padding(length=6)
     return tokenizer.to_str()
 
 
-def register_tiny(store: Store) -> None:
-    """Register the tests' model ``tiny``: 16 tokens, 40 words, ``WIDTH`` numbers."""
+def register_model(store: Store, name: str, **changes: object) -> None:
+    """Register a model of 16 tokens and 40 words that computes nothing real."""
     data = tiny_tokenizer().encode()
     weights = b"not really weights" * 100
     files = (
@@ -239,27 +241,49 @@ def register_tiny(store: Store) -> None:
         File(name="weights", size=len(weights), sha256=sha256(weights).hexdigest()),
     )
     for file, content in zip(files, (data, weights), strict=True):
-        store.objects.put(object_of(file), content)
-    text = encode_manifest(
-        Manifest(
-            architecture="bert",
-            operations=("embed",),
-            numerics="exact16",
-            width=WIDTH,
-            dtype="<f4",
-            max_tokens=16,
-            vocabulary=40,
-            macs_per_token=3_000_000,
-            macs_per_pair=0,
-            files=files,
-        )
+        if not store.objects.exists(object_of(file)):
+            store.objects.put(object_of(file), content)
+    manifest = Manifest(
+        architecture="bert",
+        operations=("embed",),
+        numerics="exact16",
+        width=WIDTH,
+        dtype="<f4",
+        max_tokens=16,
+        vocabulary=40,
+        macs_per_token=3_000_000,
+        macs_per_pair=0,
+        files=files,
     )
+    text = encode_manifest(msgspec.structs.replace(manifest, **changes))
     with store.database.write() as connection:
         connection.execute(
             insert(schema.model).values(
-                name="tiny", digest=manifest_digest(text), manifest=text, added=1700000000.0
+                name=name, digest=manifest_digest(text), manifest=text, added=1700000000.0
             )
         )
+
+
+def register_models(store: Store) -> None:
+    """``tiny`` embeds, ``ask`` embeds with prompts, ``ranker`` scores pairs, ``mood`` classifies.
+
+    ``plain`` classifies without labels, each class by itself.
+    """
+    register_model(store, "tiny")
+    prompts = {"query": "w30 ", "passage": "w31 w32 "}
+    register_model(store, "ask", prompts=prompts, default_prompt="passage")
+    register_model(store, "ranker", operations=("score",), width=1)
+    register_model(
+        store,
+        "mood",
+        operations=("classify",),
+        width=3,
+        labels=("sad", "calm", "glad"),
+        config={"probability": "softmax"},
+    )
+    register_model(
+        store, "plain", operations=("classify",), width=2, config={"probability": "sigmoid"}
+    )
 
 
 class ThreadWorkers:
@@ -330,7 +354,7 @@ def _keys(store: Store, clock: Clock) -> list[str]:
         roles = (("rich", "customer"), ("poor", "customer"), ("miner", "miner"))
         keys = [create_account(store.database, *who, clock.now()) for who in roles]
         deposit(store.database, "rich", 1_000_000, clock.now())
-        register_tiny(store)
+        register_models(store)
         file.write_text("\n".join(keys))
     return file.read_text().split()
 
