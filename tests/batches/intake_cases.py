@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -11,7 +12,9 @@ from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 
 from pool.batches.intake import IntakeJob, IntakeReport, take_in
+from pool.batches.lines import Line, read_lines
 from pool.batches.requests import ServedModel
+from pool.store.blockfile import BlockFile
 from shares.work import WorkShape
 
 WORDS = 40
@@ -56,15 +59,31 @@ BLAKE = ServedModel(
 )
 
 
+def all_models(folder: Path) -> dict[str, ServedModel]:
+    """``tiny``, and of its kind: ``ask`` with prompts, ``ranker`` and ``mood``."""
+    tiny = tiny_model(folder)
+    others = (
+        replace(
+            tiny,
+            name="ask",
+            prompts={"query": "w30 ", "passage": "w31 w32 "},
+            default_prompt="passage",
+        ),
+        replace(tiny, name="ranker", operations=("score",), width=1, row_bytes=4),
+        replace(tiny, name="mood", operations=("classify",), width=3, row_bytes=12),
+    )
+    return {model.name: model for model in (tiny, BLAKE, *others)}
+
+
 def line(number: int, given: object, url: str = "/v1/embeddings", **more: object) -> dict:
-    """One request."""
+    """One request with an input."""
     model = "tiny" if url == "/v1/embeddings" else "blake2b"
-    return {
-        "custom_id": f"c{number}",
-        "method": "POST",
-        "url": url,
-        "body": {"model": model, "input": given, **more},
-    }
+    return body_line(number, {"model": model, "input": given, **more}, url)
+
+
+def body_line(number: int, body: dict, url: str) -> dict:
+    """One request."""
+    return {"custom_id": f"c{number}", "method": "POST", "url": url, "body": body}
 
 
 def run_intake(
@@ -88,8 +107,27 @@ def run_intake(
             input_path=source,
             folder=out,
             endpoint=endpoint,
-            models={"tiny": tiny_model(folder), "blake2b": BLAKE},
+            models=all_models(folder),
             max_lines=max_lines,
             max_line_bytes=max_line_bytes,
         )
     )
+
+
+def lines_of(report: IntakeReport) -> list[Line]:
+    """What was written on every line."""
+    assert report.errors == ()
+    assert report.lines_path is not None
+    return list(read_lines(report.lines_path))
+
+
+def rows_of(report: IntakeReport) -> list[list[int]]:
+    """Every row's tokens, in the customer's order."""
+    rows: list[list[int]] = []
+    for packed in report.blocks:
+        with BlockFile(packed.path) as block:
+            own: list[list[int]] = [[] for _ in range(block.rows)]
+            for row in range(block.rows):
+                own[block.order[row]] = block.take(row, row + 1)[1].tolist()
+            rows += own
+    return rows

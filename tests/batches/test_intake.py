@@ -9,12 +9,11 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from intake_cases import BLAKE, MAX_TOKENS, line, run_intake
+from intake_cases import BLAKE, MAX_TOKENS, line, lines_of, rows_of, run_intake
 
 from pool.batches import intake
 from pool.batches.duplicates import IdIndex
 from pool.batches.intake import IntakeReport
-from pool.batches.lines import Line, read_lines
 from pool.store.blockfile import BlockFile
 
 GOOD = msgspec.json.encode(line(0, "w4")) + b"\n"
@@ -23,25 +22,6 @@ GOOD = msgspec.json.encode(line(0, "w4")) + b"\n"
 def found(report: IntakeReport) -> list[tuple[str, int | None, str | None]]:
     """(code, line, param) of every error."""
     return [(error.code, error.line, error.param) for error in report.errors]
-
-
-def lines_of(report: IntakeReport) -> list[Line]:
-    """What was written on every line."""
-    assert report.errors == ()
-    assert report.lines_path is not None
-    return list(read_lines(report.lines_path))
-
-
-def rows_of(report: IntakeReport) -> list[list[int]]:
-    """Every row's tokens, in the customer's order."""
-    rows: list[list[int]] = []
-    for packed in report.blocks:
-        with BlockFile(packed.path) as block:
-            own: list[list[int]] = [[] for _ in range(block.rows)]
-            for row in range(block.rows):
-                own[block.order[row]] = block.take(row, row + 1)[1].tolist()
-            rows += own
-    return rows
 
 
 @pytest.mark.parametrize(
