@@ -10,7 +10,7 @@ from gpu_worker.engine.errors import EngineError
 LIMIT16: Final = 32639
 """127·256 + 127: both balanced signed 8-bit slices of ±32639 stay in int8."""
 LIMIT13: Final = 8127
-"""63·127 + 126/2: balanced digits to the base 127, whose sum stays in int8 (Karatsuba)."""
+"""64·127 - 1: balanced digits to the base 127, whose sum stays in int8 (Karatsuba)."""
 LIMIT8: Final = 127
 LIMIT_PROBABILITY: Final = 8355711
 """127·65536 + 127·256 + 127: three balanced signed 8-bit slices."""

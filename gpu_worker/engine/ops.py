@@ -186,6 +186,14 @@ class Ops:
             failed=np.zeros(tokens.shape[0], np.bool_),
         )
 
+    def read(self, x: Array) -> Array:
+        """A copy of an array in memory of the host."""
+        return np.array(x)
+
+    def read_operand(self, x: Operand) -> Operand:
+        """A copy in memory of the host, with int64 values."""
+        return Operand(np.array(x.values, np.int64), np.array(x.scale))
+
     def finish(self, values: F32, failed: Bools) -> tuple[F32, Bools]:
         """Results [rows, width] and which rows failed [rows], in memory of the host.
 

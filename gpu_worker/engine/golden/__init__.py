@@ -1,0 +1,1 @@
+"""Golden vectors: what each operation and whole tiny models give, bit by bit."""
