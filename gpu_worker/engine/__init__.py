@@ -20,6 +20,7 @@ __all__ = [
     "EngineError",
     "OutOfMemory",
     "check_canaries",
+    "check_golden",
     "load_engine",
     "quantise",
 ]
@@ -34,17 +35,18 @@ def load_engine(
     *,
     backend: str = "numpy",
     threads: int | None = None,
+    device: int = 0,
 ) -> Engine:
     """Load a model.
 
     ``manifest`` is the parsed JSON of a model's manifest; ``files`` maps the names of its files
     of role ``engine`` to where they lie. ``backend`` is ``numpy`` or ``auto``; ``threads``
-    defaults to the number of processors. Raises ``EngineError`` for what is not supported and
-    for files that do not match the manifest; their hashes are for the caller to check.
+    defaults to the number of processors; ``device`` is a CUDA device's number.
+    Raises ``EngineError`` for what is not supported and for files that do not match the manifest; their hashes are for the caller to check.
     """
     from gpu_worker.engine.loader import load
 
-    return load(manifest, files, backend, threads)
+    return load(manifest, files, backend, threads, device)
 
 
 def quantise(folder: Path, out: Path, *, numerics: str = "exact16") -> dict[str, Any]:
@@ -65,3 +67,17 @@ def check_canaries() -> None:
     from gpu_worker.engine.canary import check_canaries as check
 
     check()
+
+
+def check_golden(backend: str, device: int = 0) -> None:
+    """Compute the golden vectors on a device and compare.
+
+    ``backend`` is as in ``load_engine``. Raises ``EngineError`` that names the operation, or the
+    tiny model, whose bits differ.
+    """
+    from gpu_worker.engine.backends import make_backend, resolve
+    from gpu_worker.engine.golden.check import check
+
+    kind = resolve(backend, device)
+    where = f"device {device} ({kind})" if kind != "numpy" else "this processor"
+    check(lambda numerics: make_backend(kind, numerics.name, device)(), where)

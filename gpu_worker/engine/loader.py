@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from gpu_worker.engine import encoderconfig
+from gpu_worker.engine.backends import make_backend, resolve
 from gpu_worker.engine.errors import EngineError
 from gpu_worker.engine.interface import Engine
+from gpu_worker.engine.ops import Ops
 
 WEIGHTS_FILE: Final = "weights.safetensors"
 ARCHITECTURES: Final = (*encoderconfig.ARCHITECTURES, "blake2b")
-BACKENDS: Final = ("auto", "numpy")
 
 
 def load(
-    manifest: Mapping[str, Any], files: Mapping[str, Path], backend: str, threads: int | None
+    manifest: Mapping[str, Any],
+    files: Mapping[str, Path],
+    backend: str,
+    threads: int | None,
+    device: int,
 ) -> Engine:
     """See ``gpu_worker.engine.load_engine``."""
-    if backend not in BACKENDS:
-        raise EngineError(
-            f"backend {backend!r} is not supported: this version computes on the CPU; "
-            f"supported: {', '.join(BACKENDS)}"
-        )
+    backend = resolve(backend, device)
     if threads is not None and threads < 1:
         raise EngineError(f"threads is {threads}; it must be at least 1")
     architecture = _text(manifest, "architecture")
@@ -40,13 +41,15 @@ def load(
             f"architecture {architecture!r} is not supported; supported: "
             + ", ".join(ARCHITECTURES)
         )
-    return _load_encoder(architecture, manifest, files, max_tokens, vocabulary, threads)
+    make_ops = make_backend(backend, _text(manifest, "numerics"), device)
+    return _load_encoder(architecture, manifest, files, make_ops, max_tokens, vocabulary, threads)
 
 
 def _load_encoder(
     architecture: str,
     manifest: Mapping[str, Any],
     files: Mapping[str, Path],
+    make_ops: Callable[[], Ops],
     max_tokens: int,
     vocabulary: int,
     threads: int | None,
@@ -56,11 +59,9 @@ def _load_encoder(
     from gpu_worker.engine.encoderconfig import MAX_TOKENS, read_config
     from gpu_worker.engine.encoderengine import EncoderEngine
     from gpu_worker.engine.layers import Weights
-    from gpu_worker.engine.numerics import EXACT, check_numerics
-    from gpu_worker.engine.ops_numpy import NumpyOps
     from gpu_worker.engine.tensors import TensorFile
 
-    numerics = check_numerics(_text(manifest, "numerics"))
+    numerics = _text(manifest, "numerics")
     config = read_config(manifest.get("config") or {})
     _same(manifest, width=config.width, dtype=EncoderEngine.dtype)
     if max_tokens > min(config.positions, MAX_TOKENS):
@@ -80,11 +81,10 @@ def _load_encoder(
                 f"{file.get('size')}; fetch it again"
             )
     check_canaries()
-    exact = EXACT[numerics]
-    weights = Weights(architecture, config, numerics, vocabulary, TensorFile(path), NumpyOps(exact))
+    weights = Weights(architecture, config, numerics, vocabulary, TensorFile(path), make_ops())
     return EncoderEngine(
         ENCODERS[architecture](config, weights),
-        lambda: NumpyOps(exact),
+        make_ops,
         max_tokens=max_tokens,
         vocabulary=vocabulary,
         threads=threads or os.cpu_count() or 1,
