@@ -269,7 +269,7 @@ max_lines = 100000000
 max_line_bytes = 8388608
 # A batch that is not done by then expires; what is done is delivered.
 completion_window_seconds = 86400.0
-# Processes that read and write batches.
+# Processes that read batches; as many more write results.
 workers = 1
 
 [referee]

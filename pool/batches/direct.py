@@ -27,6 +27,7 @@ from pool.batches.ports import Clock, Core, ModelRegistry
 from pool.batches.reading import read_request
 from pool.batches.requests import Refusal, ServedModel, wrong_endpoint
 from pool.batches.tokenize import tokenize
+from pool.batches.turns import FairTurns
 from pool.batches.workers import Workers
 from pool.config import Config
 from pool.store import Store
@@ -139,6 +140,7 @@ class DirectRequests:
         self._folder = folder
         self._waiting: dict[int, _Waiting] = {}  # {job: who waits}
         self._number = 0
+        self._reading = FairTurns(1, 1)
 
     def job_closed(self, job: int, state: str) -> bool:
         """Tell whoever waits for the job; False when nobody does."""
@@ -156,7 +158,7 @@ class DirectRequests:
         self._number += 1
         folder = self._folder / f"direct-{self._number}"
         try:
-            packed = await self._take_in(workers, folder, endpoint, body)
+            packed = await self._take_in(workers, folder, account, endpoint, body)
             if isinstance(packed, Rejection):
                 raise DirectError(packed.status, packed.code, packed.message, param=packed.param)
             job = await trio.to_thread.run_sync(self._admit, account, endpoint, packed)
@@ -170,6 +172,7 @@ class DirectRequests:
         self,
         workers: Workers,
         folder: Path,
+        account: str,
         endpoint: str,
         body: bytes,
     ) -> IntakeReport | Rejection:
@@ -188,7 +191,8 @@ class DirectRequests:
             max_lines=1,
             max_line_bytes=self._config.batches.max_line_bytes,
         )
-        return await workers.run(take_in_one, job, direct=True)
+        async with self._reading.turn(account):
+            return await workers.run(take_in_one, job, lane="direct")
 
     def _admit(self, account: str, endpoint: str, packed: IntakeReport) -> int:
         """Store and pay a job, ready to be worked on; its number."""
@@ -248,7 +252,7 @@ class DirectRequests:
             task = await trio.to_thread.run_sync(
                 output_job, self._store, row, folder, folder / "lines"
             )
-            status, body = await workers.run(write_answer, task, direct=True)
+            status, body = await workers.run(write_answer, task, lane="direct")
         except Exception:
             await trio.to_thread.run_sync(self._end, job, "failed", False)
             raise

@@ -26,6 +26,7 @@ from pool.batches.naming import file_object, job_place, lines_object
 from pool.batches.output import OutputJob, write_output
 from pool.batches.ports import Clock, Core, ModelRegistry
 from pool.batches.requests import ServedModel
+from pool.batches.turns import FairTurns
 from pool.batches.workers import OpenWorkers, Workers, open_workers
 from pool.config import Config
 from pool.crashpoints import crash_point
@@ -44,6 +45,7 @@ _log = structlog.get_logger("pool.batches")
 
 _WATCH_SECONDS = 1.0
 _SWEEP_SECONDS = 60.0
+_READ_AT_ONCE = 2  # batches of one customer: what is read may turn out not to be paid for
 _OUTPUT_PAUSES = (1.0, 10.0)  # seconds until an output that failed is tried again
 
 
@@ -75,6 +77,9 @@ class BatchRunner:
         ](math.inf)
         self._locks: dict[int, tuple[trio.Lock, int]] = {}  # {job: (its lock, steps waiting)}
         self._expiring: set[int] = set()  # jobs that the core was told to end
+        at_once = config.batches.workers
+        self._turns_reading = FairTurns(at_once, min(at_once, _READ_AT_ONCE))
+        self._turns_writing = FairTurns(at_once, at_once)
         self._open_workers = workers
         self._workers: Workers | None = None
         self._ready = trio.Event()
@@ -186,10 +191,12 @@ class BatchRunner:
     async def _read_input(self, row: JobRow, folder: Path) -> IntakeReport:
         """The worker's report, its blocks stored; a batch that breaks the worker fails alone."""
         try:
-            report = await self._need_workers().run(take_in, self._intake_job(row, folder))
-            crash_point("intake.packed")
-            if not report.errors:
-                await trio.to_thread.run_sync(store_packed, self._store, row.id, report)
+            async with self._turns_reading.turn(row.account):
+                task = self._intake_job(row, folder)
+                report = await self._need_workers().run(take_in, task, lane="intake")
+                crash_point("intake.packed")
+                if not report.errors:
+                    await trio.to_thread.run_sync(store_packed, self._store, row.id, report)
         except Exception:
             _log.exception("intake failed", job=row.id, batch=row.batch)
             message = "the pool failed to read this batch: try again, or ask the operator"
@@ -271,7 +278,8 @@ class BatchRunner:
             for pause in (*_OUTPUT_PAUSES, None):
                 try:
                     task = await trio.to_thread.run_sync(self._output_job, row, folder)
-                    report = await self._need_workers().run(write_output, task)
+                    async with self._turns_writing.turn(row.account):
+                        report = await self._need_workers().run(write_output, task, lane="output")
                     crash_point("output.written")
                     files = await trio.to_thread.run_sync(
                         store_files, self._store, row, task, report, self._clock.now()

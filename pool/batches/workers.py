@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 import trio
 import trio_parallel
@@ -17,25 +17,32 @@ _IDLE_SECONDS = 600.0
 _GRACE_SECONDS = 5.0
 
 
+# What never waits for the others: batches being read, batches being written, direct requests.
+Lane = Literal["intake", "output", "direct"]
+
+
 class Workers(Protocol):
     """Runs functions elsewhere, out of the loop's way."""
 
-    async def run(self, function: Callable[[_A], _T], argument: _A, *, direct: bool = False) -> _T:
-        """``function(argument)``; ``direct``: somebody waits for it."""
+    async def run(self, function: Callable[[_A], _T], argument: _A, *, lane: Lane) -> _T:
+        """``function(argument)``."""
 
 
 OpenWorkers = Callable[[int], AbstractAsyncContextManager[Workers]]
 
 
 class WorkerProcesses:
-    """Runs functions in processes; batches and direct requests never wait for each other."""
+    """Runs functions in processes; what is in one lane never waits for another."""
 
     def __init__(self, context: trio_parallel.WorkerContext, batches: int) -> None:
         self._context = context
-        self._batches = trio.CapacityLimiter(batches)
-        self._direct = trio.CapacityLimiter(1)
+        self._limiters: dict[Lane, trio.CapacityLimiter] = {
+            "intake": trio.CapacityLimiter(batches),
+            "output": trio.CapacityLimiter(batches),
+            "direct": trio.CapacityLimiter(1),
+        }
 
-    async def run(self, function: Callable[[_A], _T], argument: _A, *, direct: bool = False) -> _T:
+    async def run(self, function: Callable[[_A], _T], argument: _A, *, lane: Lane) -> _T:
         """``function(argument)`` in a worker; a cancelled call kills its worker.
 
         Raises what the function raises, and ``trio_parallel.BrokenWorkerError`` when the process
@@ -45,14 +52,17 @@ class WorkerProcesses:
             function,
             argument,
             kill_on_cancel=True,
-            limiter=self._direct if direct else self._batches,
+            limiter=self._limiters[lane],
         )
         return result
 
 
 @asynccontextmanager
 async def open_workers(batches: int) -> AsyncIterator[Workers]:
-    """Workers for as long as the block lasts; ``batches`` of them may work on batches at once."""
+    """Workers for as long as the block lasts.
+
+    ``batches`` of them may read batches at once, and as many may write.
+    """
     async with trio_parallel.open_worker_context(
         idle_timeout=_IDLE_SECONDS, grace_period=_GRACE_SECONDS, init=_ignore_sigterm
     ) as context:

@@ -289,7 +289,7 @@ def register_models(store: Store) -> None:
 class ThreadWorkers:
     """Runs what worker processes run in threads: starting processes takes most of a test."""
 
-    async def run(self, function, argument, *, direct: bool = False):
+    async def run(self, function, argument, *, lane: str):
         return await trio.to_thread.run_sync(function, argument, abandon_on_cancel=True)
 
 

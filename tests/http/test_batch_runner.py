@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 from customer_side import (
@@ -22,6 +23,7 @@ from customer_side import (
 
 from pool.batches import delivery, runner
 from pool.batches.housekeeping import remove_direct_blocks, remove_expired_files
+from pool.config import BatchesConfig
 from pool.http import files
 from pool.store.files import find_file
 from pool.store.jobs import find_job, move_job, unfinished_jobs
@@ -131,7 +133,7 @@ async def test_a_batch_cancelled_while_it_is_read_is_over_at_once(
     reading = trio.Event()
 
     class Stuck:
-        async def run(self, function, argument, *, direct: bool = False):
+        async def run(self, function, argument, *, lane: str):
             reading.set()
             await trio.sleep_forever()
 
@@ -148,6 +150,39 @@ async def test_a_batch_cancelled_while_it_is_read_is_over_at_once(
     assert (over["output_file_id"], over["error_file_id"]) == (None, None)
 
 
+@pytest.mark.parametrize(
+    "config", [msgspec.structs.replace(CONFIG, batches=BatchesConfig(workers=4))]
+)
+async def test_one_customer_has_two_batches_read_at_once_and_others_theirs(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever cannot pay keeps nobody else's workers busy; a batch that waits can be cancelled."""
+    began, readers = trio.open_memory_channel[str](9)
+
+    class Stuck:
+        async def run(self, function, argument, *, lane: str):
+            await began.send(argument.input_path.name)
+            await trio.sleep_forever()
+
+    monkeypatch.setattr(served.runner, "_workers", Stuck())
+    async with client_of(served) as client, client_of(served, served.poor_key) as poor:
+        mine, inputs = [], []
+        for _ in range(4):
+            batch = await make_batch(client, jsonl(LINES))
+            mine.append(batch)
+            inputs.append((await client.get(f"/v1/batches/{batch}")).json()["input_file_id"])
+        reading = {await readers.receive() for _ in range(2)}
+        await make_batch(poor, jsonl(LINES))
+        others = await readers.receive()
+        waiting = next(b for b, file in zip(mine, inputs, strict=True) if file not in reading)
+        await client.post(f"/v1/batches/{waiting}/cancel")
+        over = await until_over(client, waiting)
+
+    assert reading < set(inputs)
+    assert others not in inputs
+    assert over["status"] == "cancelled"
+
+
 async def test_an_intake_that_breaks_fails_its_batch_alone(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,7 +190,7 @@ async def test_an_intake_that_breaks_fails_its_batch_alone(
     good = served.runner._workers
 
     class Broken:
-        async def run(self, function, argument, *, direct: bool = False):
+        async def run(self, function, argument, *, lane: str):
             monkeypatch.setattr(served.runner, "_workers", good)
             raise OSError("the worker is gone")
 
