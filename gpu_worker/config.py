@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gpu_worker.devices.choice import DeviceSpec
 from stratum.addresses import parse_url
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
@@ -79,8 +80,10 @@ class RigConfig:
     cache_limit: int = 64 << 30
     backend: str = "auto"
     threads: int | None = None
+    devices: tuple[DeviceSpec, ...] = ()
+    """What computes; without any, ``backend`` and ``threads`` in the rig's own process."""
     credit: int = 3
-    """Shares held at once: one uploads, one computes, one arrives."""
+    """Shares held at once for each device: one uploads, one computes, one arrives."""
     ca: Path | None = None
     """Certificates to trust instead of the system's, for ``stratum+ssl`` and https."""
     drain: float = 20.0

@@ -19,14 +19,19 @@ import trio
 from gpu_worker.bell import Bell
 from gpu_worker.compute import Computer
 from gpu_worker.config import PoolAddress, RigConfig
-from gpu_worker.devices import local_devices
+from gpu_worker.devices.base import Device
+from gpu_worker.devices.choice import DeviceSpec
+from gpu_worker.devices.local import EngineFactory, LocalDevice, Offload
+from gpu_worker.devices.process import DeviceProcess
+from gpu_worker.devices.seats import OpenDevice, Seat
 from gpu_worker.downloads import ModelCache
 from gpu_worker.engine import load_engine
 from gpu_worker.failover import Failover
-from gpu_worker.models import EngineFactory, Models, Offload, StagedModel
+from gpu_worker.models import Models, StagedModel
 from gpu_worker.session import Session
 from gpu_worker.sharebook import ShareBook
-from gpu_worker.telemetry import Telemetry
+from gpu_worker.telemetry import DeviceTelemetry, Telemetry
+from stratum import messages as wire
 from stratum.client import Handshake, RigConnection, connect
 from stratum.errors import Code, ConnectionClosed, ProtocolViolation, Refusal, code_of, words_of
 from stratum.messages import Model, Reconnect
@@ -39,6 +44,11 @@ Connector = Callable[[PoolAddress], Awaitable[RigConnection]]
 _HANDSHAKE_SECONDS = 30.0
 _GOODBYE_SECONDS = 3.0
 """How long a rig that leaves waits for the answers to its releases."""
+_MOST_CREDIT = 64
+
+
+class NoDevices(Exception):  # noqa: N818 - named for what happened
+    """Every device of the rig is left out; the text says why the last one is."""
 
 
 @dataclass(slots=True)
@@ -53,8 +63,9 @@ class _Upstream:
 class Rig:
     """One rig. ``run`` returns after ``stop``.
 
-    ``engine_factory`` loads engines, ``connector`` dials pools, and ``offload`` runs one step of
-    an engine off the event loop; a simulation on a virtual clock gives its own three.
+    ``engine_factory`` loads engines in this process, ``offload`` runs one step of such an engine
+    off the event loop, ``connector`` dials pools and ``open_device`` makes devices; a simulation
+    on a virtual clock gives its own.
     """
 
     def __init__(
@@ -64,6 +75,7 @@ class Rig:
         engine_factory: EngineFactory = load_engine,
         connector: Connector | None = None,
         offload: Offload | None = None,
+        open_device: OpenDevice | None = None,
         telemetry: Telemetry | None = None,
         random: random_module.Random | None = None,
     ) -> None:
@@ -71,9 +83,22 @@ class Rig:
         self.telemetry = telemetry or Telemetry()
         self._connector = connector or self._dial
         offload = offload or partial(trio.to_thread.run_sync, abandon_on_cancel=True)
+
+        def make(spec: DeviceSpec, counters: DeviceTelemetry) -> Device:
+            if spec.isolated:
+                return DeviceProcess(spec, counters)
+            return LocalDevice(spec, counters, engine_factory, offload)
+
+        specs = config.devices or (DeviceSpec(0, "cpu", config.backend, threads=config.threads),)
+        self.telemetry.devices = [DeviceTelemetry(spec.name) for spec in specs]
+        self._seats = [
+            Seat(spec, counters, open_device or make)
+            for spec, counters in zip(specs, self.telemetry.devices, strict=True)
+        ]
+        self._seat_news = trio.Event()  # set and replaced when a seat opens or closes
         cache = ModelCache(config.cache, limit=config.cache_limit, tls=_tls(config))
-        self._models = Models(config, cache, engine_factory, offload, self.telemetry, self.changed)
-        self._computer = Computer(config, self._models, offload, self.telemetry, self.changed)
+        self._models = Models(cache, self._seats, self.telemetry, self.changed)
+        self._computer = Computer(config, self._models, self._seats, self.telemetry, self.changed)
         # Jitter is no secret; it only has to differ from rig to rig.
         self._failover = Failover(config, random or random_module.Random())  # noqa: S311
         self._upstreams = {address: _Upstream(address) for address in config.pools}
@@ -95,15 +120,22 @@ class Rig:
         self._stop.set()
 
     async def run(self) -> None:
-        """Serve the pools until ``stop``, then drain for ``config.drain`` seconds at most."""
+        """Serve the pools until ``stop``, then drain for ``config.drain`` seconds at most.
+
+        Raises ``NoDevices`` when no device is left to compute on.
+        """
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
+                for seat in self._seats:
+                    nursery.start_soon(seat.run, self)
                 nursery.start_soon(self._compute_forever)
                 nursery.start_soon(self._connect_forever)
                 await self._stop.wait()
                 await self._drain()
                 nursery.cancel_scope.cancel()
+        except* NoDevices as group:
+            raise NoDevices(*group.exceptions[0].args) from None
         finally:
             self._models.close()
         log.info("rig stopped", rows=self.telemetry.rows, shares=self.telemetry.shares_done)
@@ -126,21 +158,83 @@ class Rig:
         if self._session is not None:
             self._session.pump()
 
+    # ── what seats call ──────────────────────────────────────────────────────
+
+    def seat_opened(self, seat: Seat) -> None:
+        """A device is ready: load on it what is staged."""
+        assert self._nursery is not None
+        self._nursery.start_soon(self._models.load_all_on, seat)
+        self._tell_seat_news()
+
+    def seat_closed(self, seat: Seat) -> None:
+        """A device is gone. Its shares are handed back by whoever waits for their rows."""
+        assert self._nursery is not None
+        if self._session is None:
+            pass
+        elif not self._devices_open:
+            self._nursery.start_soon(self._leave_for_want_of_devices, self._session)
+        elif seat.out is not None:
+            # Only a new session can tell the pool that there is one device less.
+            self._session.leave()
+        self._tell_seat_news()
+
+    @property
+    def _devices_open(self) -> bool:
+        return any(seat.device is not None for seat in self._seats)
+
+    def _tell_seat_news(self) -> None:
+        self._seat_news.set()
+        self._seat_news = trio.Event()
+        self.changed()
+
+    async def _leave_for_want_of_devices(self, session: Session) -> None:
+        """Hand everything back at once; the pool is dialled again when a device is ready."""
+        session.accepting = False
+        book = self._upstream.book
+        for share in book:
+            if not share.computed:
+                book.release(share.lease, "compute_failed")
+                self.telemetry.shares_lost["released"] += 1
+        self.changed()
+        with trio.move_on_after(_GOODBYE_SECONDS):
+            while book.releases and self._session is session:
+                await self._progress.wait()
+        session.leave()
+
+    async def _wait_for_devices(self) -> None:
+        """Return once every device has had its first chance, and one of them is ready."""
+        for seat in self._seats:
+            await seat.settled.wait()
+        while not self._devices_open:
+            if all(seat.out is not None for seat in self._seats):
+                raise NoDevices("; ".join(f"{s.spec.name}: {s.out}" for s in self._seats))
+            await self._seat_news.wait()
+
+    def _device_list(self) -> tuple[wire.Device, ...]:
+        return tuple(
+            wire.Device(seat.spec.index, seat.kind, seat.memory)
+            for seat in self._seats
+            if seat.out is None
+        )
+
+    @property
+    def _credit(self) -> int:
+        """Shares to hold at once: the configured number for each device."""
+        return min(_MOST_CREDIT, self.config.credit * len(self._device_list()))
+
     # ── computing ────────────────────────────────────────────────────────────
 
     async def _compute_forever(self) -> None:
-        while True:
-            book = self._upstream.book
-            share = None if self._stop.is_set() else book.start_next()
-            if share is None:
+        async with trio.open_nursery() as nursery:
+            while True:
+                self._computer.deal(self._upstream.book, nursery)
                 await self._work.wait()
-            else:
-                await self._computer.compute(book, share)
 
     # ── connecting ───────────────────────────────────────────────────────────
 
     async def _connect_forever(self) -> None:
         while True:
+            await self._wait_for_devices()
             wait = self._failover.wait(trio.current_time())
             if wait > 0:
                 log.info(
@@ -185,7 +279,8 @@ class Rig:
     async def _open(self, connection: RigConnection) -> Session:
         """Shake hands and begin a session."""
         upstream = self._upstream
-        handshake = await self._shake_hands(connection, upstream.session, self.config.credit)
+        credit = self._credit
+        handshake = await self._shake_hands(connection, upstream.session, credit)
         upstream.session = handshake.session
         self.telemetry.sessions += 1
         self.telemetry.connected = True
@@ -198,7 +293,7 @@ class Rig:
             shares_in_hand=len(upstream.book),
         )
         self._session = Session(
-            connection, upstream.book, self._models, self.telemetry, self, self.config.credit
+            connection, upstream.book, self._models, self.telemetry, self, credit
         )
         self._session.accepting = not self._stop.is_set()
         return self._session
@@ -209,7 +304,7 @@ class Rig:
                 agent=f"inferpool/{version('inferpool')}",
                 session=session,
                 credit=credit,
-                devices=local_devices(),
+                devices=self._device_list(),
                 user=self.config.user,
                 token=self.config.token,
             )

@@ -11,7 +11,7 @@ import trio
 from gpu_worker.bell import Bell
 from gpu_worker.models import Models, StagedModel
 from gpu_worker.sharebook import Part, ShareBook
-from gpu_worker.telemetry import Telemetry, count_reason
+from gpu_worker.telemetry import DeviceTelemetry, Telemetry, count_reason
 from stratum.arrays import pack_outcome, unpack_rows
 from stratum.client import RigConnection
 from stratum.errors import REASONS, ArrayError, Code, ConnectionClosed, words_of
@@ -130,7 +130,7 @@ class Session:
                 del self._announced[digest]
                 self._reported.pop(digest, None)
                 self._connection.queue(ModelFailed, model=digest, reason=f"{reason}: {words}")
-            elif model.engine is not None and digest not in self._reported:
+            elif model.ready and digest not in self._reported:
                 self._reported[digest] = model
                 self._connection.queue(ModelReady, model=digest)
         for digest in list(self._retiring):
@@ -239,6 +239,7 @@ class Session:
             return
         self.acknowledged += 1
         self._telemetry.parts_accepted += 1
+        self._device(part).parts_accepted += 1
         share = self._book.acknowledge(part)
         if share is not None:
             self._telemetry.shares_done += 1
@@ -246,6 +247,7 @@ class Session:
 
     def _refused(self, part: Part, error: Error) -> None:
         count_reason(self._telemetry.parts_refused, error.reason)
+        self._device(part).parts_refused += 1
         if error.code == Code.LIMIT:
             # Not about this part: it stays, and is sent again in a session after a pause.
             raise ConnectionClosed(error.reason, error.message)
@@ -265,3 +267,6 @@ class Session:
         log.error(
             "part refused", lease=part.lease, part=part.number, reason=error.reason, text=words
         )
+
+    def _device(self, part: Part) -> DeviceTelemetry:
+        return self._telemetry.devices[part.device]

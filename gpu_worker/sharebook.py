@@ -8,7 +8,7 @@ for each pool it has worked for.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,10 @@ from numpy.typing import NDArray
 
 @dataclass(slots=True, eq=False)
 class Part:
-    """Computed rows of a share: ``values`` [rows, width], ``failed`` positions in the part."""
+    """Computed rows of a share: ``values`` [rows, width], ``failed`` positions in the part.
+
+    ``device`` is the index of the device that computed them.
+    """
 
     lease: int
     number: int
@@ -26,6 +29,7 @@ class Part:
     final: bool
     values: NDArray[Any]
     failed: tuple[int, ...]
+    device: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -38,9 +42,15 @@ class Share:
     lengths: NDArray[np.uint32]
     tokens: NDArray[np.uint32]
     started: bool = False
+    """Whether a device has turned to it."""
     dropped: bool = False
-    """Set when the result is no longer wanted; whoever computes looks at it between parts."""
+    """Set when the result is no longer wanted."""
+    when_dropped: list[Callable[[], None]] = field(default_factory=list)
+    """Called when it is dropped: whoever computes stops."""
+    rows_dealt: int = 0
+    """Rows that were given to devices."""
     rows_computed: int = 0
+    """Rows that are in parts."""
     parts_made: int = 0
     unacknowledged: dict[int, Part] = field(default_factory=dict)  # {number: part}, in order
 
@@ -105,16 +115,14 @@ class ShareBook:
         self._shares[lease] = share
         return share
 
-    def start_next(self) -> Share | None:
-        """The oldest share that nobody has begun to compute, now begun."""
-        for share in self._shares.values():
-            if not share.started:
-                share.started = True
-                return share
-        return None
+    def undealt(self) -> Iterator[Share]:
+        """Shares of which no device has some rows yet, the oldest first."""
+        return (share for share in list(self._shares.values()) if share.rows_dealt < share.rows)
 
-    def add_part(self, share: Share, values: NDArray[Any], failed: tuple[int, ...]) -> Part | None:
-        """Add the next rows of a share; None when the share was dropped meanwhile.
+    def add_part(
+        self, share: Share, values: NDArray[Any], failed: tuple[int, ...], device: int = 0
+    ) -> Part | None:
+        """Add the next rows of a share, computed by ``device``; None when it was dropped meanwhile.
 
         Raises ``ValueError`` when there are no rows, or more than the share has left.
         """
@@ -125,7 +133,9 @@ class ShareBook:
             raise ValueError(f"{len(values)} rows were computed where {left} were left")
         first_row = share.rows_computed
         share.rows_computed += len(values)
-        part = Part(share.lease, share.parts_made, first_row, share.computed, values, failed)
+        part = Part(
+            share.lease, share.parts_made, first_row, share.computed, values, failed, device
+        )
         share.parts_made += 1
         share.unacknowledged[part.number] = part
         self._outbox.append(part)
@@ -156,6 +166,9 @@ class ShareBook:
         if share is not None:
             share.dropped = True
             share.unacknowledged.clear()
+            for stop in share.when_dropped:
+                stop()
+            share.when_dropped.clear()
         return share
 
     def release(self, lease: int, reason: str) -> Share | None:

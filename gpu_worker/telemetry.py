@@ -1,13 +1,51 @@
-"""What a rig counts, and how Prometheus reads it."""
+"""What a rig counts: for itself and for each of its devices."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from prometheus_client import CollectorRegistry, start_http_server
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+@dataclass(slots=True)
+class DeviceTelemetry:
+    """Counters of one device since the rig started, and what its sensors say now."""
+
+    name: str
+    """What the rig calls it, such as ``gpu0``."""
+    kind: str = ""
+    """What its maker calls it."""
+    state: str = "starting"
+    """``starting``, ``ready``, ``restarting`` or ``left out``."""
+    pci: str = ""
+    """A GPU's bus id, by which its sensors are found."""
+    rows: int = 0
+    tokens: int = 0
+    busy_seconds: float = 0.0
+    """Seconds that chunks took."""
+    idle_seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """Seconds between two runs: ``handover`` with the next one at hand, ``no_share`` without."""
+    stage_seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """Seconds by stage, as the engine tells them; empty when it does not."""
+    parts_accepted: int = 0
+    parts_refused: int = 0
+    restarts: int = 0
+    """How often its process was replaced."""
+    power_watts: float | None = None
+    temperature: float | None = None
+    """Degrees Celsius."""
+    energy_joules: float = 0.0
+    """Energy used since the rig started; 0 where no sensor tells."""
+    memory_used: int | None = None
+    memory_total: int | None = None
+    utilisation: float | None = None
+    """From 0 to 1."""
+
+    @property
+    def idle_share(self) -> float | None:
+        """The part of the time between first and last run in which nothing was computed."""
+        idle = sum(self.idle_seconds.values())
+        whole = idle + self.busy_seconds
+        return idle / whole if whole > 0 else None
 
 
 @dataclass(slots=True)
@@ -42,6 +80,8 @@ class Telemetry:
     """Shares leased to this rig now."""
     unacknowledged_bytes: int = 0
     """Bytes of results that the pool has not acknowledged."""
+    devices: list[DeviceTelemetry] = field(default_factory=list)
+    """One for each device, in the order of ``DeviceSpec.index``."""
 
 
 _REASONS_KEPT = 32
@@ -51,50 +91,3 @@ def count_reason(counter: Counter[str], reason: str) -> None:
     """Count under ``reason``; a pool that invents ever new ones does not grow the counter."""
     known = reason in counter or len(counter) < _REASONS_KEPT
     counter[reason if known else "other"] += 1
-
-
-class TelemetryCollector:
-    """Exposes a ``Telemetry`` to the registry that it is registered with."""
-
-    def __init__(self, telemetry: Telemetry) -> None:
-        self._telemetry = telemetry
-
-    def collect(self) -> Iterator[Metric]:
-        """Yield every counter and gauge as a metric family."""
-        now = self._telemetry
-        for name, words, value in (
-            ("rows", "Rows computed", now.rows),
-            ("tokens", "Tokens of the rows computed", now.tokens),
-            ("shares_taken", "Shares that the pool sent", now.shares_taken),
-            ("shares_done", "Shares acknowledged in full", now.shares_done),
-            ("parts_accepted", "Parts that the pool acknowledged", now.parts_accepted),
-            ("sessions", "Sessions that the pool authorised", now.sessions),
-        ):
-            yield CounterMetricFamily(f"inferpool_rig_{name}", words, value=value)
-        counters: tuple[tuple[str, str, str, Mapping[str, float]], ...] = (
-            ("shares_lost", "reason", "Shares that ended without pay", now.shares_lost),
-            ("parts_refused", "reason", "Parts that the pool refused", now.parts_refused),
-            ("busy_seconds", "stage", "Seconds spent by stage", now.busy_seconds),
-        )
-        for name, label, words, counter in counters:
-            family = CounterMetricFamily(f"inferpool_rig_{name}", words, labels=[label])
-            for key, count in sorted(counter.items()):
-                family.add_metric([key], count)
-            yield family
-        for name, words, gauge in (
-            ("connected", "1 while a session is open", int(now.connected)),
-            ("difficulty", "Work per share, as the pool said last", now.difficulty),
-            ("shares_in_hand", "Shares leased to this rig", now.shares_in_hand),
-            (
-                "unacknowledged_bytes",
-                "Bytes of results not acknowledged by the pool",
-                now.unacknowledged_bytes,
-            ),
-        ):
-            yield GaugeMetricFamily(f"inferpool_rig_{name}", words, value=gauge)
-
-
-def serve_metrics(registry: CollectorRegistry, port: int, host: str = "127.0.0.1") -> int:
-    """Answer Prometheus on ``host:port`` from a thread; returns the bound port (0 picks one)."""
-    server, _ = start_http_server(port, addr=host, registry=registry)
-    return int(server.server_port)

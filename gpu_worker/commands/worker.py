@@ -16,9 +16,9 @@ from rich.console import Console
 from gpu_worker.config import PoolAddress, RigConfig, check_user, default_cache, parse_pool
 from gpu_worker.console import configure_logs
 from gpu_worker.engine import EngineError, check_canaries, load_engine
+from gpu_worker.metrics import TelemetryCollector, serve_metrics
 from gpu_worker.rig import Rig
 from gpu_worker.service import run_until_signalled
-from gpu_worker.telemetry import TelemetryCollector, serve_metrics
 from stratum.manifest import BLAKE2B
 
 log = structlog.get_logger()

@@ -111,12 +111,31 @@ def test_a_release_is_remembered_until_the_pool_has_answered() -> None:
     assert book.releases == {}
 
 
-def test_the_oldest_share_is_computed_first_and_only_once() -> None:
-    """Shares are begun in the order in which they came."""
+def test_shares_are_dealt_in_the_order_in_which_they_came() -> None:
+    """A share leaves the list with its last row, and one that is dropped at once."""
     book = ShareBook()
-    one, two = take(book, 9), take(book, 3)
+    one, two, three = take(book, 9), take(book, 3), take(book, 5)
 
-    assert [book.start_next(), book.start_next(), book.start_next()] == [one, two, None]
+    assert list(book.undealt()) == [one, two, three]
+    one.rows_dealt = one.rows
+    two.rows_dealt = two.rows - 1
+    book.drop(5)
+    assert list(book.undealt()) == [two]
+
+
+def test_whoever_computes_a_share_is_told_when_it_is_dropped() -> None:
+    """Released or cancelled: each device that has rows of it stops, once."""
+    book = ShareBook()
+    stopped = []
+    for lease in (1, 2):
+        share = take(book, lease)
+        share.when_dropped += [lambda: stopped.append("a"), lambda: stopped.append("b")]
+
+    book.drop(1)
+    book.release(2, "stopping")
+    book.drop(2)
+
+    assert stopped == ["a", "b", "a", "b"]
 
 
 def test_a_share_sent_again_by_the_pool_is_kept_as_it_is() -> None:

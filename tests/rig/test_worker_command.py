@@ -26,8 +26,9 @@ from scripted_pool import PoolSession, ScriptedPool, digests_of, rows_of
 from gpu_worker.commands.worker import worker
 from gpu_worker.config import PoolAddress, RigConfig
 from gpu_worker.console import render
+from gpu_worker.metrics import TelemetryCollector
 from gpu_worker.rig import Rig
-from gpu_worker.telemetry import Telemetry, TelemetryCollector, count_reason
+from gpu_worker.telemetry import Telemetry, count_reason
 from stratum import messages as wire
 from stratum.server import open_listeners
 
