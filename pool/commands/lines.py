@@ -12,9 +12,10 @@ import msgspec
 class Lines:
     """Expands the lines of one file for ``endpoint`` and ``model`` (None: each line names its).
 
-    A full line passes as it is, or gets the model it lacks. ``{"input": …}`` becomes a full line;
-    without a ``custom_id`` it is called ``line-N``, N being its number in the file. What is not
-    understood passes too: the pool says what is wrong with it, and with which line.
+    A full line passes as it is, or gets the model it lacks. ``{"input": …}`` becomes a full line,
+    and so does ``{"query": …, "documents": …}``; without a ``custom_id`` it is called ``line-N``,
+    N being its number in the file. What is not understood passes too: the pool says what is wrong
+    with it, and with which line.
     """
 
     def __init__(self, endpoint: str, model: str | None) -> None:
@@ -49,7 +50,7 @@ class Lines:
         return None
 
     def _short(self, fields: dict[str, Any], number: int) -> dict[str, Any] | None:
-        if "input" not in fields:
+        if "input" not in fields and not {"query", "documents"} <= fields.keys():
             return None
         model = fields.get("model", self._model)
         if model is None:

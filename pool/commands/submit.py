@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from pool.batches.endpoints import EMBEDDINGS, OPERATIONS
 from pool.commands.common import echo_json, json_option
 
 _ERRORS_SHOWN = 10
@@ -27,7 +28,12 @@ _ERRORS_SHOWN = 10
     type=click.Path(path_type=Path, dir_okay=False),
     help="A file that holds the customer's token.",
 )
-@click.option("--endpoint", default="/v1/embeddings", show_default=True, help="What is asked for.")
+@click.option(
+    "--endpoint",
+    default=EMBEDDINGS,
+    show_default=True,
+    help=f"What is asked for: {', '.join(OPERATIONS)}.",
+)
 @click.option("--wait", is_flag=True, help="Stay until the batch is over, and fetch its output.")
 @click.option("--batch", "batch_id", metavar="ID", help="Wait for this batch; upload nothing.")
 @click.option(
@@ -50,8 +56,9 @@ def submit(
 ) -> None:
     """Hand in the requests of FILE as one batch.
 
-    A line is a request in the form of OpenAI's Batch API, or {"input": "a text"}, with a
-    "custom_id" of your own if you like; the latter become requests to ENDPOINT for MODEL.
+    A line is a request in the form of OpenAI's Batch API, or {"input": "a text"}, or {"query":
+    "a text", "documents": [...]} for a reranker, with a "custom_id" of your own if you like; the
+    latter become requests to ENDPOINT for MODEL.
     With --wait the exit code is 0 only when the batch completed.
     """
     import trio

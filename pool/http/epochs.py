@@ -9,17 +9,20 @@ from sqlalchemy import select
 
 from pool.store import schema
 
+# Epochs of shares that wait for their verdict. A share is one of these from its first part on, and
+# an index holds them: anybody may ask, so the answer must not read every share there ever was.
+UNDECIDED = (
+    select(schema.part.c.epoch)
+    .join(schema.lease, schema.lease.c.id == schema.part.c.lease)
+    .where(schema.awaits_verdict)
+    .distinct()
+)
+
 
 def published_epochs(connection: sa.Connection, limit: int) -> list[dict[str, Any]]:
     """The latest epochs, newest first. ``key`` is null while a verdict may still depend on it."""
-    epoch, part, lease = schema.epoch, schema.part, schema.lease
-    undecided = (
-        select(part.c.epoch)
-        .join(lease, lease.c.id == part.c.lease)
-        .where(lease.c.verdict.in_(("open", "accepted")))
-        .distinct()
-    )
-    waiting = set(connection.scalars(undecided))
+    epoch = schema.epoch
+    waiting = set(connection.scalars(UNDECIDED))
     rows = connection.execute(select(epoch).order_by(epoch.c.id.desc()).limit(limit))
     return [
         {

@@ -76,6 +76,21 @@ def test_a_batch_goes_up_and_its_output_and_errors_come_down(scripted_pool, run,
     assert "1 of 2 requests done, 1 refused or failed" in result.stdout
 
 
+def test_rankings_are_handed_in_for_their_endpoint(scripted_pool, run, tmp_path):
+    """Short lines as well as full ones."""
+    full = LINE | {"url": "/v1/rerank", "body": {"model": "r", "query": "q", "documents": ["d"]}}
+    file = tmp_path / "rankings.jsonl"
+    file.write_text(json.dumps(full) + '\n{"query": "q", "documents": ["d"], "top_n": 1}\n')
+
+    result = run(file, "--model", "r", "--url", scripted_pool.url, "--endpoint", "/v1/rerank")
+
+    assert result.exit_code == 0, result.output
+    assert scripted_pool.created[0]["endpoint"] == "/v1/rerank"
+    assert json.dumps(full).encode() in scripted_pool.uploads[0]
+    assert b'"url":"/v1/rerank"' in scripted_pool.uploads[0]
+    assert b'"query":"q","documents":["d"],"top_n":1,"model":"r"' in scripted_pool.uploads[0]
+
+
 def test_json_is_the_batch_and_where_its_files_lie(scripted_pool, run, texts, tmp_path):
     """One object on stdout, nothing else."""
     scripted_pool.batches = [batch("completed", output_file_id="file-out")]

@@ -34,6 +34,20 @@ def test_a_name_and_the_fields_of_the_body_are_kept():
     }
 
 
+def test_a_query_with_documents_becomes_a_request_too():
+    """That is what a reranker reads; without one of the two it is left to the pool."""
+    lines = Lines("/v1/rerank", "ranker")
+    line = b'{"custom_id": "a", "query": "q", "documents": ["x", "y"], "top_n": 1}'
+
+    assert json.loads(lines.expand(line, 1)) == {
+        "custom_id": "a",
+        "method": "POST",
+        "url": "/v1/rerank",
+        "body": {"model": "ranker", "query": "q", "documents": ["x", "y"], "top_n": 1},
+    }
+    assert lines.expand(b'{"query": "q"}', 2) == b'{"query": "q"}'
+
+
 def test_a_full_line_that_names_its_model_is_not_touched():
     """Byte for byte."""
     line = b'{"custom_id":"a","method":"POST","url":"/v1/embeddings","body":{"model":"minilm"}}\n'

@@ -17,8 +17,10 @@ from customer_side import (
     until_over,
     upload,
 )
+from sqlalchemy.dialects import sqlite
 
 from pool.http import draining
+from pool.http.epochs import UNDECIDED
 
 
 def code_of(answer: httpx.Response) -> tuple[int, str]:
@@ -45,6 +47,9 @@ async def test_no_or_wrong_keys_are_401_on_every_route_of_customers(served: Serv
             ("GET", "/v1/models"),
             ("POST", "/v1/embeddings"),
             ("POST", "/v1/digests"),
+            ("POST", "/v1/rerank"),
+            ("POST", "/v2/rerank"),
+            ("POST", "/v1/classify"),
             ("GET", "/api/v1/accounts/me"),
         ):
             assert code_of(await client.request(method, path)) == (401, "missing_api_key"), path
@@ -308,6 +313,16 @@ async def test_sampling_keys_are_shown_once_their_epoch_is_over(served: Served) 
         (2, "h2", None),
         (1, "h1", "01"),
     ]
+
+
+async def test_sampling_keys_are_told_without_reading_every_share(served: Served) -> None:
+    """Anybody may ask, as often as they like."""
+    text = UNDECIDED.compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True})
+    with served.store.database.read() as connection:
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}").scalars(3).all()
+
+    assert any("lease_awaits_verdict" in step for step in plan), plan
+    assert not [step for step in plan if step.startswith("SCAN part")], plan
 
 
 async def test_an_input_is_not_deleted_while_it_is_read(
