@@ -41,8 +41,9 @@ def load_engine(
 
     ``manifest`` is the parsed JSON of a model's manifest; ``files`` maps the names of its files
     of role ``engine`` to where they lie. ``backend`` is ``numpy`` or ``auto``; ``threads``
-    defaults to the number of processors; ``device`` is a CUDA device's number.
-    Raises ``EngineError`` for what is not supported and for files that do not match the manifest; their hashes are for the caller to check.
+    defaults to the number of processors; ``device`` is a CUDA device's number. Raises
+    ``EngineError`` for what is not supported and for files that do not match the manifest; their
+    hashes are for the caller to check.
     """
     from gpu_worker.engine.loader import load
 

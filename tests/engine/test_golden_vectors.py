@@ -79,4 +79,4 @@ def test_the_vectors_are_not_all_alike() -> None:
     text = json.dumps(golden())
     distinct = {part for part in text.split('"') if len(part) == 32}
 
-    assert len(distinct) > 900
+    assert len(distinct) > 700

@@ -105,7 +105,7 @@ _TRACED: Final = (
 
 def _bert(name: str, **changes: Any) -> TinyModel:
     config: dict[str, Any] = {
-        "layers": 2, "hidden": 48, "heads": 3, "intermediate": 1100, "positions": 150,
+        "layers": 1, "hidden": 48, "heads": 3, "intermediate": 1100, "positions": 150,
         "norm_eps": 1e-12,
     } | changes  # fmt: skip
     return TinyModel(name, "bert", EncoderConfig(**config), _LENGTHS)
@@ -113,7 +113,7 @@ def _bert(name: str, **changes: Any) -> TinyModel:
 
 def _modern(name: str, **changes: Any) -> TinyModel:
     config: dict[str, Any] = {
-        "layers": 4, "hidden": 48, "heads": 3, "intermediate": 72, "positions": 150,
+        "layers": 2, "hidden": 48, "heads": 3, "intermediate": 72, "positions": 150,
         "norm_eps": 1e-5, "window": 8, "global_every": 3,
     } | changes  # fmt: skip
     return TinyModel(name, "modernbert", EncoderConfig(**config), _LENGTHS)
@@ -122,7 +122,7 @@ def _modern(name: str, **changes: Any) -> TinyModel:
 _LENGTHS: Final = (150, 31, 31, 7, 1, 1)
 
 MODELS: Final = (
-    _bert("bert mean", normalise=True),
+    _bert("bert mean", layers=2, normalise=True),
     _bert("bert cls", pooling="cls", activation="gelu_tanh"),
     _bert("bert max", pooling="max", activation="relu", normalise=True),
     _bert(
@@ -130,6 +130,6 @@ MODELS: Final = (
         separator=7,
     ),
     _bert("bert classify", pooling="cls", head="relu", labels=5, probability="softmax"),
-    _modern("modernbert mean", normalise=True),
+    _modern("modernbert mean", layers=4, normalise=True),
     _modern("modernbert score", pooling="cls", head="gelu_norm", labels=1, probability="sigmoid"),
 )  # fmt: skip
