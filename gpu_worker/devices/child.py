@@ -186,6 +186,8 @@ def check_device(backend: str, ordinal: int) -> None:
     """Check that this process computes as every other machine does; ``EngineError`` if not."""
     from gpu_worker.engine import check_canaries
 
+    if backend not in ("numpy", "cupy"):
+        raise EngineError(f"backend {backend!r} is not supported; supported: numpy, cupy")
     check_canaries()
 
 
