@@ -246,7 +246,7 @@ async def test_models_are_listed(served: Served) -> None:
 
     names, tiny = await as_customer(served, work)
 
-    assert names == ["blake2b", "tiny"]
+    assert names == ["blake2b", "tiny", "ask", "ranker", "mood", "plain"]
     assert (tiny.id, tiny.object) == ("tiny", "model")
 
 
