@@ -182,8 +182,9 @@ def register(
     ``prompts`` are added to those that the folder names; ``default_prompt`` replaces its own, and
     is none at all when it is empty. Returns the manifest digest. Raises ``ClickException``.
     """
-    tokenizer = folder / "tokenizer.json"
-    if not tokenizer.is_file():
+    places = (folder / "tokenizer.json", folder / "0_Transformer" / "tokenizer.json")
+    tokenizer = next((place for place in places if place.is_file()), None)
+    if tokenizer is None:
         raise click.ClickException(
             f"{folder} has no tokenizer.json: the pool tokenises texts itself"
         )

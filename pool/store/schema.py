@@ -100,8 +100,8 @@ job = Table(
     Column("batch", String, unique=True),  # batch_…; null for a direct request
     Column("account", String, nullable=False, index=True),
     Column("direct", Boolean, nullable=False, default=False),
-    Column("endpoint", String, nullable=False),  # /v1/embeddings | /v1/digests
-    Column("operation", String),  # embed | digest
+    Column("endpoint", String, nullable=False),  # a route of pool.batches.endpoints
+    Column("operation", String),  # embed | score | classify | digest
     Column("model_name", String),
     Column("model", String),  # manifest digest
     Column("input_file", String),
@@ -202,6 +202,7 @@ part = Table(
     Column("epoch", Integer, nullable=False),
     Column("check_rate_ppm", Integer, nullable=False),
     Column("referee_rate_ppm", Integer, nullable=False),
+    Column("row_work", BigInteger, nullable=False),  # the rig's ordinary row, thousandths
     Column("check_rows", LargeBinary, nullable=False),  # MessagePack [row of the part]
     Column("referee_rows", LargeBinary, nullable=False),
     Column("policy", Integer, nullable=False),
