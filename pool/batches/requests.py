@@ -16,6 +16,11 @@ MAX_INPUTS = 2048
 Text = str | tuple[str, str]  # one text, or a pair that the tokenizer joins
 
 
+def characters(text: Text) -> int:
+    """Characters of a text or a pair."""
+    return len(text) if isinstance(text, str) else len(text[0]) + len(text[1])
+
+
 @dataclass(frozen=True, slots=True)
 class ServedModel:
     """What reading a request needs to know of its model; handed to worker processes."""
@@ -86,10 +91,7 @@ class Request:
     @property
     def characters(self) -> int:
         """Characters that the tokenizer will read."""
-        return sum(
-            len(text) if isinstance(text, str) else len(text[0]) + len(text[1])
-            for text in self.texts
-        )
+        return sum(map(characters, self.texts))
 
 
 def wrong_endpoint(model: ServedModel, endpoint: str) -> str | None:

@@ -354,6 +354,7 @@ def test_texts_are_tokenised_the_same_in_any_company(
     (tmp_path / "b").mkdir()
     together = run_intake(tmp_path / "a", lines)
     monkeypatch.setattr(intake, "_PENDING_INPUTS", 1)
+    monkeypatch.setattr("pool.batches.tokenize._PORTION", 1)
     apart = run_intake(tmp_path / "b", lines)
 
     assert rows_of(together) == rows_of(apart)
