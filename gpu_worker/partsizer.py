@@ -41,7 +41,8 @@ class PartSizer:
         speed = self._rows_a_second(device, share)
         if speed is None:
             return _UNMEASURED_ROWS
-        fair = (share.rows - share.rows_dealt) / devices
+        # Half of what would be fair: a device may hold a second piece that waits.
+        fair = (share.rows - share.rows_dealt) / (2 * devices)
         rows = max(speed * _SHORTEST_PIECE_SECONDS, min(fair, speed * _PIECE_SECONDS))
         return max(1, int(rows))
 

@@ -28,6 +28,8 @@ from gpu_worker.downloads import ModelCache
 from gpu_worker.engine import load_engine
 from gpu_worker.failover import Failover
 from gpu_worker.models import Models, StagedModel
+from gpu_worker.nvml import open_nvml
+from gpu_worker.sensors import Sensors
 from gpu_worker.session import Session
 from gpu_worker.sharebook import ShareBook
 from gpu_worker.telemetry import DeviceTelemetry, Telemetry
@@ -129,6 +131,8 @@ class Rig:
                 self._nursery = nursery
                 for seat in self._seats:
                     nursery.start_soon(seat.run, self)
+                if any(seat.spec.backend == "cupy" for seat in self._seats):
+                    nursery.start_soon(self._watch_sensors)
                 nursery.start_soon(self._compute_forever)
                 nursery.start_soon(self._connect_forever)
                 await self._stop.wait()
@@ -209,6 +213,16 @@ class Rig:
             if all(seat.out is not None for seat in self._seats):
                 raise NoDevices("; ".join(f"{s.spec.name}: {s.out}" for s in self._seats))
             await self._seat_news.wait()
+
+    async def _watch_sensors(self) -> None:
+        nvml = await trio.to_thread.run_sync(open_nvml)
+        if nvml is None:
+            log.info("no sensors", remedy="install nvidia-ml-py to see power and temperature")
+            return
+        try:
+            await Sensors(nvml, self.telemetry.devices).watch()
+        finally:
+            nvml.close()
 
     def _device_list(self) -> tuple[wire.Device, ...]:
         return tuple(

@@ -9,7 +9,7 @@ import structlog
 import trio
 from rich.console import Console
 
-from gpu_worker.console import show
+from gpu_worker.console import report, show
 from gpu_worker.rig import Rig
 
 log = structlog.get_logger()
@@ -18,13 +18,16 @@ log = structlog.get_logger()
 async def run_until_signalled(rig: Rig, *, console: Console | None = None) -> None:
     """Run a rig until SIGTERM or SIGINT, then let it drain; a second signal ends the process.
 
-    With ``console``, a live table is shown there.
+    With ``console``, a live table is shown there; without, a line is logged now and then. Raises
+    ``NoDevices``.
     """
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_stop_when_signalled, signals, rig, console)
             if console is not None:
                 nursery.start_soon(show, rig.config.user, rig.telemetry, console)
+            else:
+                nursery.start_soon(report, rig.telemetry)
             await rig.run()
             nursery.cancel_scope.cancel()
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import click
-import msgspec
 import structlog
 import trio
 from prometheus_client import CollectorRegistry
@@ -15,11 +15,12 @@ from rich.console import Console
 
 from gpu_worker.config import PoolAddress, RigConfig, check_user, default_cache, parse_pool
 from gpu_worker.console import configure_logs
-from gpu_worker.engine import EngineError, check_canaries, load_engine
+from gpu_worker.devices.choice import DeviceSpec, choose_devices
+from gpu_worker.devices.probe import probe_gpus
+from gpu_worker.engine import EngineError, check_canaries, check_golden
 from gpu_worker.metrics import TelemetryCollector, serve_metrics
-from gpu_worker.rig import Rig
+from gpu_worker.rig import NoDevices, Rig
 from gpu_worker.service import run_until_signalled
-from stratum.manifest import BLAKE2B
 
 log = structlog.get_logger()
 
@@ -70,10 +71,18 @@ def _user(ctx: click.Context, option: click.Parameter, user: str) -> str:
     type=click.Choice(["auto", "numpy", "cupy"]),
     default="auto",
     show_default=True,
-    help="What computes.",
+    help="What computes: auto takes every GPU, or the processor where there is none.",
 )
 @click.option(
-    "--threads", type=click.IntRange(1), help="Threads that compute.  [default: one a processor]"
+    "--devices",
+    metavar="all|0,2|cpu:N",
+    help="GPUs by number, each in a process of its own; cpu:N divides the processor among N "
+    "processes.  [default: all]",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    help="Threads that compute, for each device.  [default: one a processor]",
 )
 @click.option(
     "--cache",
@@ -94,7 +103,7 @@ def _user(ctx: click.Context, option: click.Parameter, user: str) -> str:
     type=click.IntRange(1, 64),
     default=3,
     show_default=True,
-    help="Shares held at once: one uploads, one computes, one arrives.",
+    help="Shares held at once for each device: one uploads, one computes, one arrives.",
 )
 @click.option(
     "--ca",
@@ -124,6 +133,7 @@ def worker(
     user: str,
     token_file: Path,
     backend: str,
+    devices: str | None,
     threads: int | None,
     cache: Path | None,
     cache_limit: int,
@@ -146,17 +156,22 @@ def worker(
         token=_read_token(token_file),
         cache=cache or default_cache(),
         cache_limit=cache_limit << 30,
-        backend=backend,
-        threads=threads,
+        devices=_choose(backend, devices, threads),
         credit=credit,
         ca=ca,
         drain=drain,
     )
-    _check_engine(config)
+    _check_engine(config.devices)
     rig = Rig(config)
     if metrics_port is not None:
         _serve_metrics(rig, metrics_port)
-    trio.run(partial(run_until_signalled, rig, console=console))
+    try:
+        trio.run(partial(run_until_signalled, rig, console=console))
+    except* NoDevices as group:
+        reason = group.exceptions[0]
+        raise click.ClickException(
+            f"no device of this machine can compute for a pool: {reason}"
+        ) from None
 
 
 def _read_token(path: Path) -> str:
@@ -176,13 +191,30 @@ def _read_token(path: Path) -> str:
     return token
 
 
-def _check_engine(config: RigConfig) -> None:
-    """Refuse to start on a machine that would compute other bits, or without the backend."""
+def _choose(backend: str, devices: str | None, threads: int | None) -> tuple[DeviceSpec, ...]:
+    """The devices that the options name; a GPU that cannot be used is told of."""
+
+    def gpus() -> tuple[int, ...]:
+        found = probe_gpus()
+        if not found.error:
+            return tuple(gpu.ordinal for gpu in found.gpus)
+        if backend == "auto" and devices is None:
+            log.info("computing on the processor", reason=found.error)
+        raise ValueError(found.error)
+
+    try:
+        return choose_devices(backend, devices, threads, gpus)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _check_engine(devices: Sequence[DeviceSpec]) -> None:
+    """Refuse to start on a processor that computes other bits. GPUs are checked where they run."""
+    if all(spec.backend == "cupy" for spec in devices):
+        return
     try:
         check_canaries()
-        load_engine(
-            msgspec.to_builtins(BLAKE2B), {}, backend=config.backend, threads=config.threads
-        ).close()
+        check_golden("numpy")
     except EngineError as error:
         raise click.ClickException(f"this machine cannot compute for a pool: {error}") from None
 

@@ -183,12 +183,18 @@ class Child:
 
 
 def check_device(backend: str, ordinal: int) -> None:
-    """Check that this process computes as every other machine does; ``EngineError`` if not."""
-    from gpu_worker.engine import check_canaries
+    """Check that this process computes as every other machine does; ``EngineError`` if not.
+
+    Golden vectors are computed on a GPU. For a processor the rig has computed them once: with the
+    same libraries every process of the machine gives the same, and canaries find the rest.
+    """
+    from gpu_worker.engine import check_canaries, check_golden
 
     if backend not in ("numpy", "cupy"):
         raise EngineError(f"backend {backend!r} is not supported; supported: numpy, cupy")
     check_canaries()
+    if backend == "cupy":
+        check_golden(backend, ordinal)
 
 
 def describe(backend: str, ordinal: int, threads: int | None) -> frames.Ready:

@@ -79,14 +79,6 @@ def read_answer(text: bytes) -> GpuProbe:
     return GpuProbe(**fields, gpus=gpus)
 
 
-def gpu_ordinals() -> tuple[int, ...]:
-    """The ordinals of the CUDA devices; ``ValueError`` in words when CUDA cannot be used."""
-    found = probe_gpus()
-    if found.error:
-        raise ValueError(f"backend cupy: {found.error}")
-    return tuple(gpu.ordinal for gpu in found.gpus)
-
-
 def look(cupy: Any) -> GpuProbe:
     """Ask the CUDA runtime through the module ``cupy``."""
     runtime = cupy.cuda.runtime

@@ -391,7 +391,7 @@ async def test_a_rig_none_of_whose_devices_can_compute_does_not_join(pool, tmp_p
         RigConfig(pools=(ADDRESS,), user="a.b", token="secret", cache=tmp_path, devices=specs),
         connector=pool.connector,
     )
-    with trio.fail_after(30), pytest.raises(NoDevices, match="gpu0: .*no-such-backend"):
+    with trio.fail_after(30), pytest.raises(NoDevices, match=r"gpu0: .*no-such-backend"):
         await rig.run()
 
     assert pool.dials == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import signal
 import ssl
@@ -20,12 +19,10 @@ import trio
 import trustme
 from click.testing import CliRunner
 from prometheus_client import CollectorRegistry
-from rich.console import Console
 from scripted_pool import PoolSession, ScriptedPool, digests_of, rows_of
 
 from gpu_worker.commands.worker import worker
 from gpu_worker.config import PoolAddress, RigConfig
-from gpu_worker.console import render
 from gpu_worker.metrics import TelemetryCollector
 from gpu_worker.rig import Rig
 from gpu_worker.telemetry import Telemetry, count_reason
@@ -72,7 +69,9 @@ def test_help_has_an_example() -> None:
         ("--user", "alice.rig.1", "exactly one dot"),
         ("--user", "Alice.rig", "account name 'Alice'"),
         ("--token-file", "/nowhere/token", "No such file"),
-        ("--backend", "cupy", "backend 'cupy' is not supported"),
+        ("--backend", "cupy", "CuPy is not installed: pip install"),
+        ("--devices", "gpu0", "must be all, GPU numbers such as 0,2"),
+        ("--devices", "all", "CuPy is not installed: pip install"),
         ("--threads", "0", "--threads"),
         ("--credit", "0", "--credit"),
         ("--ca", "/nowhere/ca.pem", "--ca"),
@@ -263,6 +262,39 @@ async def test_metrics_are_answered_on_the_loopback(tcp_pool, start) -> None:
     assert "inferpool_rig_rows_total 5.0" in await trio.to_thread.run_sync(read)
 
 
+def children_of(pid: int) -> set[int]:
+    """Those of every thread: the one that starts processes is not the first."""
+    lists = Path(f"/proc/{pid}/task").glob("*/children")
+    return {int(child) for path in lists for child in path.read_text().split()}
+
+
+async def test_devices_in_processes_end_with_their_rig(tcp_pool, start) -> None:
+    """Two processes compute; when the rig is killed outright neither lives on."""
+    rig = await start("--devices", "cpu:2")
+    session = await in_time(tcp_pool)
+    rows = rows_of(5000)
+    session.give(1, rows)
+    with trio.fail_after(20):
+        await tcp_pool.until(lambda: len(tcp_pool.rows(1)) == len(rows))
+    assert tcp_pool.rows(1) == digests_of(rows)
+    devices = children_of(rig.process.pid)
+    assert len(devices) == 2
+
+    rig.process.kill()
+    assert await rig.exit_code() == -signal.SIGKILL
+
+    with trio.fail_after(20):
+        await tcp_pool.until(lambda: not any(_running(pid) for pid in devices))
+
+
+def _running(pid: int) -> bool:
+    """A process whose parent died is buried by somebody else, in their own time."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 async def test_tls_is_verified(nursery, tmp_path: Path) -> None:
     """A pool whose certificate holds is used; one that anybody made is not."""
     authority, stranger = trustme.CA(), trustme.CA()
@@ -321,14 +353,3 @@ def test_a_pool_that_invents_reasons_does_not_grow_the_counters() -> None:
 
     assert len(telemetry.parts_refused) <= 33
     assert telemetry.parts_refused.total() == 1000
-
-
-def test_the_live_table_shows_what_matters() -> None:
-    """Pool, state, rate, accepted, refused, in hand, difficulty."""
-    telemetry = Telemetry(rows=12345, pool="stratum+tcp://p:1", parts_accepted=67, difficulty=890)
-    console = Console(width=80, record=True, file=io.StringIO())
-    console.print(render("alice.rig1", telemetry, 45.6))
-
-    text = console.export_text()
-    for words in ("alice.rig1", "stratum+tcp://p:1", "offline", "12,345", "45.6", "67", "890"):
-        assert words in text
