@@ -38,13 +38,13 @@ class AnswerShape:
     """What the answers of one job look like.
 
     ``model`` is the name that the customer wrote; ``labels`` name the values of a ``classify``
-    result; ``probability`` says how logits become probabilities.
+    result; ``probability`` says how logits become probabilities, where results are logits.
     """
 
     endpoint: str
     model: str
     labels: tuple[str, ...] = ()
-    probability: Probability = "sigmoid"
+    probability: Probability | None = None
 
 
 class Rows:
@@ -74,13 +74,14 @@ class Rows:
         logits: list[float] = self._values[row].view("<f4").tolist()
         return logits
 
-    def probabilities(self, row: int, kind: Probability) -> list[float]:
+    def probabilities(self, row: int, kind: Probability | None) -> list[float]:
         """The probabilities of one row of logits, as the decimals that are written.
 
         They are computed in float64 and written as the nearest float32, so that the last bits of
         a machine's exponential function do not show: the same batch gives the same bytes.
         """
         if self._probabilities is None:
+            assert kind is not None  # the model's results are logits
             values = probabilities(self._float32(), kind)
             self._probabilities = _decimals(values.astype(np.float32))
         return self._probabilities[row]

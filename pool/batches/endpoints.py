@@ -35,12 +35,15 @@ def labels_of(manifest: Manifest) -> tuple[str, ...]:
     return manifest.labels or tuple(f"LABEL_{number}" for number in range(manifest.width))
 
 
-def probability_of(manifest: Manifest) -> Probability:
+def probability_of(manifest: Manifest) -> Probability | None:
     """How the logits of a ``score`` or ``classify`` result become probabilities.
 
-    A manifest that does not say means what is usual: one logit alone through the sigmoid, several
-    through softmax. Raises ``ValueError`` for a word that is neither.
+    None for a model whose results are no logits. A manifest that does not say means what is usual:
+    one logit alone through the sigmoid, several through softmax. Raises ``ValueError`` for a word
+    that is neither.
     """
+    if not {"score", "classify"}.intersection(manifest.operations):
+        return None
     usual = "sigmoid" if manifest.width == 1 else "softmax"
     word = manifest.config.get("probability", usual)
     if word == "sigmoid":

@@ -146,11 +146,21 @@ def test_labels_are_the_manifests_or_numbered() -> None:
 
 def test_a_manifest_that_is_silent_means_what_is_usual() -> None:
     """One logit through the sigmoid, several through softmax; nonsense is no guess."""
-    assert probability_of(manifest(width=1)) == "sigmoid"
-    assert probability_of(manifest(width=2)) == "softmax"
-    assert probability_of(manifest(width=2, config={"probability": "sigmoid"})) == "sigmoid"
+    score, classify = ("score",), ("classify",)
+    independent = manifest(operations=classify, width=2, config={"probability": "sigmoid"})
+
+    assert probability_of(manifest(operations=score, width=1)) == "sigmoid"
+    assert probability_of(manifest(operations=classify, width=2)) == "softmax"
+    assert probability_of(independent) == "sigmoid"
     with pytest.raises(ValueError, match="'tanh'"):
-        probability_of(manifest(width=2, config={"probability": "tanh"}))
+        probability_of(msgspec.structs.replace(independent, config={"probability": "tanh"}))
+
+
+def test_vectors_are_no_logits() -> None:
+    """Whatever the manifest of a model that embeds says about probabilities."""
+    embedder = manifest(operations=("embed",), width=4, config={"probability": "none"})
+
+    assert probability_of(embedder) is None
 
 
 def test_a_model_without_a_route_has_none() -> None:

@@ -22,7 +22,7 @@ FIELDS = {
     "vocabulary": 40,
     "macs_per_token": 1000,
     "macs_per_pair": 10,
-    "config": {},
+    "config": {"probability": "none"},
 }
 E5 = {"prompts": {"query": "query: ", "passage": "passage: "}, "default_prompt": "passage"}
 RERANKER = {"operations": ["score"], "width": 1, "config": {"probability": "sigmoid"}}
