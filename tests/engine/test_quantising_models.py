@@ -54,6 +54,13 @@ def test_the_fields_of_the_manifest(tiny: Path, tmp_path: Path, numerics: str) -
             "activation": "gelu",
             "pooling": "mean",
             "normalise": True,
+            "segments": 1,
+            "separator": -1,
+            "head": "none",
+            "labels": 0,
+            "probability": "none",
+            "window": 0,
+            "global_every": 1,
         },
     }
     assert json.loads(json.dumps(fields)) == fields
@@ -81,7 +88,7 @@ def test_the_file_is_plain_safetensors(tiny: Path, tmp_path: Path) -> None:
     assert np.abs(restored - wanted).max() <= 0.51 * tensors["layer.1.up.scale"].max()
     assert np.array_equal(
         tensors["embeddings.position"],
-        source["embeddings.position_embeddings.weight"]
+        source["embeddings.position_embeddings.weight"][None]
         + source["embeddings.token_type_embeddings.weight"][0],
     )
     assert sorted(tensors) == sorted(EXPECTED)
@@ -193,66 +200,47 @@ def test_layouts_of_the_folder(tmp_path: Path) -> None:
     assert (fields["config"]["pooling"], fields["config"]["normalise"]) == ("mean", False)
 
 
-@pytest.mark.parametrize(
-    ("file", "changes", "text"),
-    [
-        ("config.json", {"model_type": "mpnet"}, "model_type 'mpnet' .* supported: bert"),
-        ("config.json", {"hidden_act": "gelu_new"}, "hidden_act 'gelu_new' .* supported: gelu"),
-        (
-            "config.json",
-            {"position_embedding_type": "relative_key"},
-            "position_embedding_type 'relative_key' .* supported: absolute",
-        ),
-        ("config.json", {"is_decoder": True}, "is_decoder True .* supported: False"),
-        ("config.json", {"num_attention_heads": 5}, "must be a multiple of config.heads"),
-        ("config.json", {"hidden_size": None}, "hidden_size is None; it must be a positive"),
-        ("config.json", {"vocab_size": 101}, r"word_embeddings.weight is \[100, 32\], not \[101"),
-        ("config.json", {"num_hidden_layers": 3}, "no tensor encoder.layer.2.attention.self.q"),
-        (
-            "1_Pooling/config.json",
-            {"pooling_mode_max_tokens": True},
-            r"pooling max\+mean .* supported: mean, cls",
-        ),
-        ("1_Pooling/config.json", {"pooling_mode_mean_tokens": False}, "pooling none .* supported"),
-    ],
-)
-def test_unsupported_models_are_refused_by_name(
-    tiny: Path, tmp_path: Path, file: str, changes: dict[str, Any], text: str
-) -> None:
-    edit(tiny, file, **changes)
-    with pytest.raises(EngineError, match=text):
-        quantise(tiny, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
-def test_other_refusals(tiny: Path, tmp_path: Path) -> None:
-    with pytest.raises(EngineError, match="numerics 'int4' is not supported; supported: exact16"):
-        quantise(tiny, tmp_path / "out", numerics="int4")
-    modules = json.loads((tiny / "modules.json").read_text())
-    modules[2]["type"] = "sentence_transformers.models.Dense"
-    (tiny / "modules.json").write_text(json.dumps(modules))
-    with pytest.raises(EngineError, match=r"module Dense .* supported: Transformer, Pooling, Norm"):
-        quantise(tiny, tmp_path / "out")
-    (tiny / "modules.json").write_text(json.dumps(modules[1:2]))
-    with pytest.raises(EngineError, match="lists Pooling; supported: Transformer, Pooling"):
-        quantise(tiny, tmp_path / "out")
-    (tiny / "modules.json").write_text('{"a": 1}')
-    with pytest.raises(EngineError, match="is not a list of modules"):
-        quantise(tiny, tmp_path / "out")
-    (tiny / "modules.json").unlink()
-    (tiny / "model.safetensors").rename(tiny / "pytorch_model.safetensors")
-    with pytest.raises(EngineError, match=r"has no model\.safetensors; save the model as one"):
-        quantise(tiny, tmp_path / "out")
-    (tiny / "config.json").write_text("[")
-    with pytest.raises(EngineError, match="is not JSON"):
-        quantise(tiny, tmp_path / "out")
-    with pytest.raises(EngineError, match=r"cannot read .*config\.json: No such file"):
-        quantise(tmp_path / "nowhere", tmp_path / "out")
-
-
 def test_weights_that_are_not_finite_are_refused(tiny: Path, tmp_path: Path) -> None:
     tensors = {name: np.array(t) for name, t in load_file(tiny / "model.safetensors").items()}
     tensors["embeddings.word_embeddings.weight"][7, 7] = np.nan
     save_file(tensors, tiny / "model.safetensors")
     with pytest.raises(EngineError, match=r"word_embeddings\.weight holds values that are not f"):
+        quantise(tiny, tmp_path / "out")
+
+
+def test_a_checkpoint_in_several_files_gives_the_same_bytes(tiny: Path, tmp_path: Path) -> None:
+    """Found through the index; a file that it names must be there, and inside the folder."""
+    quantise(tiny, tmp_path / "whole")
+    tensors = load_file(tiny / "model.safetensors")
+    (tiny / "model.safetensors").unlink()
+    places = {name: f"model-{len(name) % 3}.safetensors" for name in tensors}
+    for file in set(places.values()):
+        save_file({n: t for n, t in tensors.items() if places[n] == file}, tiny / file)
+    index = tiny / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    quantise(tiny, tmp_path / "parts")
+
+    assert digest(tmp_path / "whole") == digest(tmp_path / "parts")
+
+    (tiny / "model-1.safetensors").rename(tiny / "away.safetensors")
+    with pytest.raises(EngineError, match=r"index.json names model-1.safetensors, which is not in"):
+        quantise(tiny, tmp_path / "out")
+    index.write_text(json.dumps({"weight_map": {"a": "../tiny/away.safetensors"}}))
+    with pytest.raises(EngineError, match=r"names \.\./tiny/away.safetensors, which is not in"):
+        quantise(tiny, tmp_path / "out")
+
+
+def test_prompts_come_with_the_model(tiny: Path, tmp_path: Path) -> None:
+    """As sentence-transformers saves them; prompts that are all empty say nothing."""
+    path = tiny / "config_sentence_transformers.json"
+    prompts = {"query": "query: ", "document": ""}
+    path.write_text(json.dumps({"prompts": prompts, "default_prompt_name": "query"}))
+    fields = quantise(tiny, tmp_path / "out")
+    assert (fields["prompts"], fields["default_prompt"]) == (prompts, "query")
+
+    path.write_text(json.dumps({"prompts": {"query": "", "document": ""}}))
+    assert "prompts" not in quantise(tiny, tmp_path / "out")
+
+    path.write_text(json.dumps({"prompts": prompts, "default_prompt_name": "passage"}))
+    with pytest.raises(EngineError, match="'passage' is not among its prompts: query, document"):
         quantise(tiny, tmp_path / "out")

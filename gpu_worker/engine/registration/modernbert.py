@@ -50,6 +50,8 @@ class ModernBert(Family):
             )
         layers = config.integer("num_hidden_layers")
         every, window = _read_pattern(config, layers)
+        for kind in _THETAS:
+            _read_theta(config, kind)  # refuses before any tensor is read
         return {
             "layers": layers,
             "hidden": hidden,
