@@ -17,7 +17,7 @@ class Policy:
     Raises ``ValueError`` naming the field and the remedy when a number makes no sense.
     """
 
-    version: int = 1  # stored with every part, so that its draw can be recomputed
+    version: int = 2  # stored with every part, so that its draw can be recomputed
 
     # ── sampling ──
     kappa: int = 2  # a rig that holds the pay of h average rows is sampled at κ/h

@@ -92,6 +92,7 @@ class PartAccepted(Record):
     epoch: int
     check_rate_ppm: int
     referee_rate_ppm: int
+    row_work: int  # the rig's ordinary row when the draw was made, in thousandths
     check_rows: tuple[int, ...]  # rows of the part drawn for a check by another account
     referee_rows: tuple[int, ...]  # rows of the part drawn for the referee
     policy: int  # version of the sampling policy

@@ -293,13 +293,14 @@ def _record(state: State, event: PartSubmitted, lease: Lease, found: _Findings) 
     work = int(works.sum())
     digest = part_digest(event.digests)
     by_rigs, by_referee = rig.standing.rates(found.price, state.policy)
+    row_work = rig.standing.row_work
     if lease.suspect:
         by_rigs = PPM
     if not state.key:
         by_rigs = by_referee = PPM
     drawing = (state.key, lease.lease, event.part, digest)
-    for_rigs = _draw(CHECK, drawing, works, by_rigs, found.won)
-    for_referee = _draw(REFEREE, drawing, works, by_referee, found.known)
+    for_rigs = _draw(CHECK, drawing, works, by_rigs, row_work, found.won)
+    for_referee = _draw(REFEREE, drawing, works, by_referee, row_work, found.known)
     state.emit(
         PartAccepted(
             lease=lease.lease,
@@ -312,6 +313,7 @@ def _record(state: State, event: PartSubmitted, lease: Lease, found: _Findings) 
             epoch=state.epoch,
             check_rate_ppm=by_rigs,
             referee_rate_ppm=by_referee,
+            row_work=row_work,
             check_rows=for_rigs,
             referee_rows=for_referee,
             policy=state.policy.version,
@@ -358,10 +360,11 @@ def _draw(
     drawing: tuple[bytes, int, int, bytes],
     works: NDArray[np.int64],
     rate: int,
+    row_work: int,
     eligible: NDArray[np.bool_],
 ) -> tuple[int, ...]:
     key, lease, part, digest = drawing
-    return draw(key, purpose, lease, part, digest, works, rate, eligible)
+    return draw(key, purpose, lease, part, digest, works, rate, row_work, eligible)
 
 
 def _key(lease: Lease, share_row: int) -> RowKey:

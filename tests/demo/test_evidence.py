@@ -82,9 +82,10 @@ def share(write):
             epoch=1,
             check_rate_ppm=1,
             referee_rate_ppm=1,
+            row_work=1,
             check_rows=b"",
             referee_rows=b"",
-            policy=1,
+            policy=2,
             at=issued + 1.0,
         )
 

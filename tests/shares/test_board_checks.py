@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
-from driver import House, PlayedRig
+from driver import KEY, House, PlayedRig
 
 from shares.blocks import Kind
 from shares.board import Policy
 from shares.board import effects as fx
 from shares.board import events as ev
+from shares.trust.sampling import REFEREE, draw
 
 # Everybody is established, every row won is drawn for a rig, few for the referee.
 CHECKED = Policy(
@@ -53,14 +55,22 @@ def test_without_an_epoch_everything_is_drawn(of) -> None:
 
 
 def test_a_part_stores_what_its_draw_needs(of) -> None:
+    """The draw is made again from the record, the rows' work and the epoch's key alone."""
     house = House()
     house.established("anna", held=50 * 100)
-    house.open_job(rows=100)
+    works = [100 + 40 * (row % 7) for row in range(100)]
+    house.open_job(rows=100, work=works)
     rig = house.connect("anna")
+    lease = next(iter(rig.leases.values()))
     (part,) = of(house.submit(rig), fx.PartAccepted)
+    mine = np.array([works[row] for _, _, row in lease.keys])
+    again = draw(KEY, REFEREE, part.lease, 0, part.digest, mine, 40_000, part.row_work)
 
-    assert (part.epoch, part.policy) == (1, 1)
+    assert (part.epoch, part.policy) == (1, 2)
     assert part.check_rate_ppm == part.referee_rate_ppm == 40_000
+    assert part.row_work == 100_000, "what the rig was known for before this part"
+    assert part.referee_rows == again
+    assert again
 
 
 def test_an_established_rig_is_sampled_near_its_lower_rate(of) -> None:

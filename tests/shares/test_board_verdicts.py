@@ -82,7 +82,7 @@ def _drawn_if(house: House, lease: int, wrong: set[int]) -> set[int]:
     )
     works = np.full(len(keys), 100, np.int64)
     rate = 2 * 100_000 * 1_000 // 1_000
-    return set(draw(KEY, REFEREE, lease, 0, part_digest(digests), works, rate))
+    return set(draw(KEY, REFEREE, lease, 0, part_digest(digests), works, rate, 100_000))
 
 
 def _low() -> tuple[House, PlayedRig]:

@@ -16,8 +16,18 @@ KEY = bytes(range(32))
 DIGEST = hashlib.blake2b(b"part", digest_size=32).digest()
 
 
-def _rows(purpose: str, works: list[int], rate: int, *, lease: int = 7, part: int = 0) -> set[int]:
-    return set(draw(KEY, purpose, lease, part, DIGEST, np.array(works, np.int64), rate))
+def _rows(
+    purpose: str,
+    works: list[int],
+    rate: int,
+    *,
+    lease: int = 7,
+    part: int = 0,
+    row_work: int | None = None,
+) -> set[int]:
+    """The draw; without ``row_work`` the rig's ordinary row is the mean of these."""
+    mean = sum(works) * 1_000 // len(works) if row_work is None else row_work
+    return set(draw(KEY, purpose, lease, part, DIGEST, np.array(works, np.int64), rate, mean))
 
 
 def test_who_holds_nothing_is_sampled_in_full() -> None:
@@ -31,6 +41,26 @@ def test_the_rate_follows_the_held_pay() -> None:
     assert rate_ppm(50 * 300, 3, 100_000, 2, 10_000) == 40_000
     assert rate_ppm(10_000 * 100, 1, 100_000, 2, 10_000) == 10_000
     assert rate_ppm(10_000 * 100, 1, 100_000, 2, 1_000) == 1_000
+
+
+@given(
+    st.integers(1, 10**13),
+    st.integers(1, 10**7),
+    st.integers(1, 50),
+    st.integers(1, 10**7),
+    st.sampled_from([1, 1_000, 10_000]),
+)
+def test_a_false_row_risks_twice_what_it_may_earn(
+    held: int, row_work: int, price: int, work: int, floor: int
+) -> None:
+    """Chance times what is held is at least κ times the row's pay, or the row is certain.
+
+    Whatever the row, whatever the rig's ordinary row, in exact integers.
+    """
+    rate = rate_ppm(held, price, row_work, 2, floor)
+    certain = rate >= 1_000_000 or rate * work >= 1_000 * row_work
+
+    assert certain or rate * work * held >= 2 * price * work * 1_000 * row_work
 
 
 def test_the_mean_row_is_over_the_last_thousand() -> None:
@@ -48,14 +78,15 @@ def test_a_rate_of_one_draws_every_eligible_row() -> None:
     works = np.ones(5, np.int64)
     eligible = np.array([True, False, True, True, False])
 
-    assert draw(KEY, CHECK, 1, 0, DIGEST, works, 1_000_000) == (0, 1, 2, 3, 4)
-    assert draw(KEY, CHECK, 1, 0, DIGEST, works, 1_000_000, eligible) == (0, 2, 3)
+    assert draw(KEY, CHECK, 1, 0, DIGEST, works, 1_000_000, 9_000) == (0, 1, 2, 3, 4)
+    assert draw(KEY, CHECK, 1, 0, DIGEST, works, 1_000_000, 9_000, eligible) == (0, 2, 3)
+    assert draw(KEY, CHECK, 1, 0, DIGEST, works, 1, 0) == (0, 1, 2, 3, 4), "no ordinary row yet"
 
 
 def test_the_draw_can_be_recomputed_from_the_published_words() -> None:
     """Written out with nothing but the standard library, as an auditor would."""
     works = [1, 5, 9, 2, 2, 30, 1, 1, 7, 7] * 20
-    rate = 150_000
+    rate, row_work = 150_000, 6_250
     seed = hmac.new(
         KEY,
         b"inferpool/draw/1\0check\0" + (7).to_bytes(8, "big") + (3).to_bytes(4, "big") + DIGEST,
@@ -65,12 +96,12 @@ def test_the_draw_can_be_recomputed_from_the_published_words() -> None:
     expected = {
         row
         for row, work in enumerate(works)
-        if int.from_bytes(stream[8 * row : 8 * row + 8], "big") * 10**6 * sum(works)
-        < rate * work * len(works) * 2**64
+        if int.from_bytes(stream[8 * row : 8 * row + 8], "big") * 10**6 * row_work
+        < rate * work * 1_000 * 2**64
     }
 
     assert 10 < len(expected) < 60
-    assert _rows(CHECK, works, rate, part=3) == expected
+    assert _rows(CHECK, works, rate, part=3, row_work=row_work) == expected
 
 
 def test_purposes_parts_and_leases_draw_independently() -> None:
@@ -92,6 +123,19 @@ def test_rows_are_drawn_in_proportion_to_their_work() -> None:
     assert abs(len(rows) - 400) < 80
     heavy = sum(row % 2 for row in rows)
     assert abs(heavy - 300) < 65
+
+
+def test_a_heavy_row_is_drawn_as_often_alone_as_among_light_ones() -> None:
+    """Its chance is its own work's, not its share of the part's: cutting parts gains nothing."""
+    parts = 4_000
+    alone = sum(bool(_rows(CHECK, [30], 10_000, lease=n, row_work=1_000)) for n in range(parts))
+    among = sum(
+        9 in _rows(CHECK, [1] * 9 + [30], 10_000, lease=parts + n, row_work=1_000)
+        for n in range(parts)
+    )
+
+    assert abs(alone - 0.3 * parts) < 120
+    assert abs(among - 0.3 * parts) < 120
 
 
 def test_a_heavy_row_is_certain_before_the_rate_is() -> None:
@@ -117,7 +161,7 @@ def test_a_higher_rate_draws_the_same_rows_and_more(
 @given(st.lists(st.booleans(), min_size=40, max_size=40))
 def test_eligibility_only_takes_rows_away(eligible: list[bool]) -> None:
     works = np.arange(1, 41, dtype=np.int64)
-    everything = draw(KEY, CHECK, 5, 0, DIGEST, works, 300_000)
-    some = draw(KEY, CHECK, 5, 0, DIGEST, works, 300_000, np.array(eligible))
+    everything = draw(KEY, CHECK, 5, 0, DIGEST, works, 300_000, 20_500)
+    some = draw(KEY, CHECK, 5, 0, DIGEST, works, 300_000, 20_500, np.array(eligible))
 
     assert some == tuple(row for row in everything if eligible[row])

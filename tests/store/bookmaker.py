@@ -138,9 +138,10 @@ class Bookmaker:
             epoch=1,
             check_rate_ppm=10_000,
             referee_rate_ppm=1_000,
+            row_work=1_000,
             check_rows=(0,),
             referee_rows=(),
-            policy=1,
+            policy=2,
             won=tuple(won),
             at=self.at,
         )
