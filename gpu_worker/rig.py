@@ -19,14 +19,14 @@ import trio
 from gpu_worker.bell import Bell
 from gpu_worker.compute import Computer
 from gpu_worker.config import PoolAddress, RigConfig
-from gpu_worker.devices.base import Device
 from gpu_worker.devices.choice import DeviceSpec
-from gpu_worker.devices.local import EngineFactory, LocalDevice, Offload
-from gpu_worker.devices.process import DeviceProcess
+from gpu_worker.devices.local import EngineFactory, Offload
+from gpu_worker.devices.opening import in_thread, make_device
 from gpu_worker.devices.seats import OpenDevice, Seat
 from gpu_worker.downloads import ModelCache
 from gpu_worker.engine import load_engine
 from gpu_worker.failover import Failover
+from gpu_worker.grouped import first_of
 from gpu_worker.models import Models, StagedModel
 from gpu_worker.nvml import open_nvml
 from gpu_worker.sensors import Sensors
@@ -84,17 +84,14 @@ class Rig:
         self.config = config
         self.telemetry = telemetry or Telemetry()
         self._connector = connector or self._dial
-        offload = offload or partial(trio.to_thread.run_sync, abandon_on_cancel=True)
 
-        def make(spec: DeviceSpec, counters: DeviceTelemetry) -> Device:
-            if spec.isolated:
-                return DeviceProcess(spec, counters)
-            return LocalDevice(spec, counters, engine_factory, offload)
-
+        open_device = open_device or partial(
+            make_device, factory=engine_factory, offload=offload or in_thread
+        )
         specs = config.devices or (DeviceSpec(0, "cpu", config.backend, threads=config.threads),)
         self.telemetry.devices = [DeviceTelemetry(spec.name) for spec in specs]
         self._seats = [
-            Seat(spec, counters, open_device or make)
+            Seat(spec, counters, open_device)
             for spec, counters in zip(specs, self.telemetry.devices, strict=True)
         ]
         self._seat_news = trio.Event()  # set and replaced when a seat opens or closes
@@ -274,7 +271,7 @@ class Rig:
                     await session.run()
                     nursery.cancel_scope.cancel()
         except Exception as error:
-            failure: Exception | None = _unwrapped(error)
+            failure: Exception | None = first_of(error)
         else:
             failure = None
         finally:
@@ -421,13 +418,6 @@ class Rig:
 
 def _tls(config: RigConfig) -> ssl.SSLContext | bool:
     return True if config.ca is None else ssl.create_default_context(cafile=config.ca)
-
-
-def _unwrapped(error: Exception) -> Exception:
-    """The first exception in a group: nurseries wrap even a single one."""
-    while isinstance(error, ExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 def _is_denial(reason: str) -> bool:

@@ -24,12 +24,16 @@ class Sensors:
     async def watch(self) -> None:
         """Read every second until cancelled."""
         while True:
-            for device in self._devices:
-                if device.pci:
-                    # A driver can take its time; the event loop must not wait for it.
-                    reading = await trio.to_thread.run_sync(self._nvml.read, device.pci)
-                    self.take(device, reading, trio.current_time())
+            await self.read()
             await trio.sleep(_INTERVAL)
+
+    async def read(self) -> None:
+        """Read every device's sensors once."""
+        for device in self._devices:
+            if device.pci:
+                # A driver can take its time; the event loop must not wait for it.
+                reading = await trio.to_thread.run_sync(self._nvml.read, device.pci)
+                self.take(device, reading, trio.current_time())
 
     def take(self, device: DeviceTelemetry, reading: GpuReading, now: float) -> None:
         """Write a reading down. Where no counter tells the energy, power times time does."""

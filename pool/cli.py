@@ -15,6 +15,8 @@ _COMMANDS = {
     "status": "pool.commands.status:status",
     "payouts": "pool.commands.payouts:payouts",
     "worker": "gpu_worker.commands.worker:worker",
+    "doctor": "gpu_worker.commands.doctor:doctor",
+    "bench": "gpu_worker.commands.bench:bench",
     "submit": "pool.commands.submit:submit",
     "demo": "pool.commands.demo:demo",
 }
@@ -40,7 +42,7 @@ def cli() -> None:
 
     \b
     Operators:  init, serve, model, account, status, payouts
-    Miners:     worker
+    Miners:     worker, doctor, bench
     Customers:  submit
     Everybody:  demo
     """

@@ -289,6 +289,7 @@ class _Session:
                 "agent": f"inferpool/{stratum.VERSION}",
                 "max_frame": config.max_frame_bytes,
                 "keepalive": config.keepalive_seconds,
+                "time": self._core.clock.now(),
             },
         )
 

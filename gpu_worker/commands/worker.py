@@ -13,23 +13,22 @@ import trio
 from prometheus_client import CollectorRegistry
 from rich.console import Console
 
-from gpu_worker.config import PoolAddress, RigConfig, check_user, default_cache, parse_pool
+from gpu_worker.commands.options import (
+    backend_option,
+    choose,
+    devices_option,
+    parse_pools,
+    threads_option,
+)
+from gpu_worker.config import PoolAddress, RigConfig, check_user, default_cache
 from gpu_worker.console import configure_logs
-from gpu_worker.devices.choice import DeviceSpec, choose_devices
-from gpu_worker.devices.probe import probe_gpus
+from gpu_worker.devices.choice import DeviceSpec
 from gpu_worker.engine import EngineError, check_canaries, check_golden
 from gpu_worker.metrics import TelemetryCollector, serve_metrics
 from gpu_worker.rig import NoDevices, Rig
 from gpu_worker.service import run_until_signalled
 
 log = structlog.get_logger()
-
-
-def _pools(ctx: click.Context, option: click.Parameter, urls: tuple[str, ...]) -> object:
-    try:
-        return tuple(parse_pool(url) for url in dict.fromkeys(urls))
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
 
 
 def _user(ctx: click.Context, option: click.Parameter, user: str) -> str:
@@ -49,7 +48,7 @@ def _user(ctx: click.Context, option: click.Parameter, user: str) -> str:
     metavar="URL",
     multiple=True,
     required=True,
-    callback=_pools,
+    callback=parse_pools,
     help="stratum+tcp://HOST:PORT, or stratum+ssl:// for TLS. Several: the first is preferred, "
     "the others stand in for it.",
 )
@@ -66,24 +65,9 @@ def _user(ctx: click.Context, option: click.Parameter, user: str) -> str:
     required=True,
     help="A file that holds the account's token.",
 )
-@click.option(
-    "--backend",
-    type=click.Choice(["auto", "numpy", "cupy"]),
-    default="auto",
-    show_default=True,
-    help="What computes: auto takes every GPU, or the processor where there is none.",
-)
-@click.option(
-    "--devices",
-    metavar="all|0,2|cpu:N",
-    help="GPUs by number, each in a process of its own; cpu:N divides the processor among N "
-    "processes.  [default: all]",
-)
-@click.option(
-    "--threads",
-    type=click.IntRange(1),
-    help="Threads that compute, for each device.  [default: one a processor]",
-)
+@backend_option
+@devices_option
+@threads_option
 @click.option(
     "--cache",
     type=click.Path(path_type=Path),
@@ -156,7 +140,7 @@ def worker(
         token=_read_token(token_file),
         cache=cache or default_cache(),
         cache_limit=cache_limit << 30,
-        devices=_choose(backend, devices, threads),
+        devices=choose(backend, devices, threads),
         credit=credit,
         ca=ca,
         drain=drain,
@@ -189,23 +173,6 @@ def _read_token(path: Path) -> str:
     if others_may_read:
         log.warning("others may read the token", file=str(path), remedy=f"chmod 600 {path}")
     return token
-
-
-def _choose(backend: str, devices: str | None, threads: int | None) -> tuple[DeviceSpec, ...]:
-    """The devices that the options name; a GPU that cannot be used is told of."""
-
-    def gpus() -> tuple[int, ...]:
-        found = probe_gpus()
-        if not found.error:
-            return tuple(gpu.ordinal for gpu in found.gpus)
-        if backend == "auto" and devices is None:
-            log.info("computing on the processor", reason=found.error)
-        raise ValueError(found.error)
-
-    try:
-        return choose_devices(backend, devices, threads, gpus)
-    except ValueError as error:
-        raise click.ClickException(str(error)) from None
 
 
 def _check_engine(devices: Sequence[DeviceSpec]) -> None:

@@ -91,6 +91,7 @@ class ScriptedPool:
         self.on_submit: Callable[[PoolSession, wire.Submit], str | None] = lambda *_: None
         self.results: dict[int, dict[int, bytes]] = {}  # {lease: {row: digest}}
         self.announced = True
+        self.greeting: dict[str, Any] = {}  # what the answer to ``configure`` holds besides
         self.mute = False  # take requests and answer none
         self._nursery = nursery
         self._news = trio.Event()
@@ -157,7 +158,7 @@ class ScriptedPool:
                 pass
             case wire.Configure():
                 limits = {"protocol": 1, "agent": "scripted", "max_frame": 8 << 20, "keepalive": 60}
-                connection.accept(message, limits)
+                connection.accept(message, limits | self.greeting)
             case wire.Subscribe():
                 connection.accept(message, [f"s{len(self.sessions)}", bool(message.session)])
             case wire.Authorize() if self.deny:
