@@ -24,7 +24,7 @@ $(VENV)/.run: $(BIN)/python pyproject.toml requirements/demo.txt
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run
-	$(BIN)/python -m pip install --quiet --group test --group check
+	$(BIN)/python -m pip install --quiet --group test --group check --group cuda-check
 	@touch $@
 
 demo: $(VENV)/.run
