@@ -6,7 +6,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from gpu_worker.engine.errors import EngineError
-from gpu_worker.engine.registration.settings import Settings, read_settings
+from gpu_worker.engine.registration.settings import (
+    Settings,
+    read_optional,
+    read_settings,
+)
 
 _PAIR: Final = "marks the tokens of a pair in a way that is not supported"
 
@@ -17,6 +21,8 @@ def read_separator(folder: Path) -> int:
     Reads the post-processor of ``tokenizer.json``. Raises ``EngineError`` where a pair's types
     do not change exactly once, after the first separator.
     """
+    if not _gives_types(read_optional(folder / "tokenizer_config.json")):
+        return -1
     settings = read_settings(folder / "tokenizer.json")
     steps = _steps(settings.get("post_processor"))
     for step in reversed(steps):
@@ -25,6 +31,15 @@ def read_separator(folder: Path) -> int:
         if step.get("type") == "TemplateProcessing":
             return _separator(settings, step)
     return -1
+
+
+def _gives_types(config: Settings) -> bool:
+    """Whether transformers hands the tokenizer's types to the model; without them all are 0."""
+    names = config.get("model_input_names")
+    if names is None:
+        # The class that transformers 5 saves for a tokenizer of no model's own gives none.
+        return bool(config.get("tokenizer_class") != "TokenizersBackend")
+    return "token_type_ids" in names
 
 
 def _steps(processor: Any) -> list[dict[str, Any]]:

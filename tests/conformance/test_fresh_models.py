@@ -1,0 +1,73 @@
+"""Every family, head and pooling beside transformers, on random tiny models.
+
+Runs with ``make conformance``. CONFORMANCE_SEED draws other shapes and weights; a difference a
+little above the bound is then a badly conditioned model rather than a mistake.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from zoo import (
+    MODELS,
+    TOLERANCE,
+    Model,
+    add_pooling,
+    add_tokenizer,
+    difference,
+    longest_row,
+    rows_of,
+    settings_of,
+    variants,
+)
+
+pytest.importorskip("torch", reason="compared by make conformance")
+
+SEED = int(os.environ.get("CONFORMANCE_SEED", "1"))
+
+
+@pytest.mark.parametrize("seed", range(SEED, SEED + 3))
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
+def test_exact16_agrees_with_transformers(
+    model: Model,
+    seed: int,
+    tmp_path: Path,
+    compute_rows: Callable[..., Any],
+    note_difference: Callable[[str, float], None],
+) -> None:
+    """Within 2e-4 of float64, relative to the row's largest value."""
+    from reference import compute, save_model
+
+    folder = tmp_path / "model"
+    made = save_model(folder, model, seed)
+    add_tokenizer(folder, model.family)
+    rows = rows_of(seed, settings_of(model, seed)["vocab_size"], longest_row(model, seed))
+    for pooling, normalise in variants(model):
+        if pooling != "head":
+            add_pooling(folder, pooling, normalise)
+        got = compute_rows(folder, rows)
+        worst = difference(got, compute(made, rows, pooling, normalise), pooling == "head")
+        note_difference(f"{model.name}, {pooling}{' normalised' * normalise}", worst)
+
+        assert worst < TOLERANCE, f"{model.name}, {pooling}, seed {seed}: {worst:.2e}"
+
+
+@pytest.mark.parametrize("family", ["bert", "modernbert"])
+def test_checkpoints_in_several_files(
+    family: str, tmp_path: Path, compute_rows: Callable[..., Any]
+) -> None:
+    """As transformers cuts them: the results' bytes are those of the single file."""
+    from reference import save_model
+
+    (model,) = (model for model in MODELS if model.name == family)
+    rows = rows_of(1, settings_of(model, 1)["vocab_size"], longest_row(model, 1))
+    save_model(tmp_path / "whole", model, 1)
+    save_model(tmp_path / "parts", model, 1, max_shard_size="20KB")
+    got = [compute_rows(tmp_path / name, rows).tobytes() for name in ("whole", "parts")]
+
+    assert len(list((tmp_path / "parts").glob("model-*.safetensors"))) > 1
+    assert got[0] == got[1]
