@@ -2,13 +2,16 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+# torch and transformers stay out of the environment that everything else runs in.
+PEERS  := $(VENV)-conformance
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long check bench bench-short format clean
+.PHONY: help demo test test-long conformance check bench bench-short format clean
 
 help:
 	@echo "make demo    set up, then run a pool, three rigs and a real model on real text"
 	@echo "make test    set up, then run the tests (make test-long: the long forms)"
+	@echo "make conformance  compare every model family with transformers (installs torch)"
 	@echo "make check   format, lint, types, imports, documents"
 	@echo "make bench   measure, and print the figures of docs/BENCHMARKS.md"
 
@@ -37,6 +40,18 @@ test: $(VENV)/.dev
 test-long: $(VENV)/.dev
 	$(BIN)/python -m pytest -m long
 
+$(PEERS)/.peers: pyproject.toml requirements/conformance.txt requirements/demo.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	$(PEERS)/bin/python -m pip install --quiet --editable . --group test \
+	  --requirement requirements/conformance.txt
+	$(PEERS)/bin/python -m pip install --quiet --no-deps --requirement requirements/demo.txt
+	@touch $@
+
+# Random tiny models beside transformers and sentence-transformers, and a real one on real text.
+conformance: $(PEERS)/.peers
+	$(PEERS)/bin/python -m pytest tests/conformance
+
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -56,4 +71,4 @@ bench-short: $(VENV)/.dev
 	$(BIN)/python benchmarks/run.py --short
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) $(PEERS) build *.egg-info
