@@ -71,3 +71,44 @@ def test_checkpoints_in_several_files(
 
     assert len(list((tmp_path / "parts").glob("model-*.safetensors"))) > 1
     assert got[0] == got[1]
+
+
+def test_long_rows_of_modernbert(
+    tmp_path: Path, compute_rows: Callable[..., Any], note_difference: Callable[[str, float], None]
+) -> None:
+    """Published head width, window and bases, at positions far beyond the window."""
+    from reference import compute, save_model
+
+    settings = {
+        "hidden_size": 128, "num_attention_heads": 2, "num_hidden_layers": 4,
+        "intermediate_size": 96, "max_position_embeddings": 2048, "local_attention": 128,
+        "global_attn_every_n_layers": 3,
+    }  # fmt: skip
+    model = Model("modernbert-long", "modernbert", settings=settings)
+    made = save_model(tmp_path / "model", model, 1)
+    rows = [row for row in rows_of(1, 60, 2048) if len(row) in (512, 2048)]
+    add_pooling(tmp_path / "model", "cls", False)
+    worst = difference(
+        compute_rows(tmp_path / "model", rows), compute(made, rows, "cls", False), False
+    )
+    note_difference("modernbert, 2048 tokens, cls", worst)
+
+    assert [len(row) for row in rows] == [512, 2048]
+    assert worst < TOLERANCE
+
+
+def test_rotary_tables_are_those_of_transformers() -> None:
+    """The same float32 frequencies for published shapes; cosines and sines to the last bit."""
+    import numpy as np
+    import torch
+
+    from gpu_worker.engine.registration.rope import inverse_frequencies, rope_tables
+
+    for theta in (10_000.0, 160_000.0):
+        frequencies = 1.0 / (theta ** (torch.arange(0, 64, 2, dtype=torch.float) / 64))
+        angles = torch.arange(8192, dtype=torch.float)[:, None] * frequencies
+        cos, sin = rope_tables(theta, 64, 8192)
+
+        assert np.array_equal(inverse_frequencies(theta, 64), frequencies.numpy())
+        assert np.abs(cos - angles.cos().numpy()).max() <= 2.0**-24
+        assert np.abs(sin - angles.sin().numpy()).max() <= 2.0**-24
