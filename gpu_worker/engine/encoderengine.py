@@ -104,7 +104,7 @@ class EncoderEngine(Engine):
         """Results of micro-batches in order: first row, values, failed."""
         given_up = Event()
         waiting: deque[tuple[int, Future[Computed]]] = deque()
-        batches = micro_batches(lengths, self._threads)
+        batches = self._cut(lengths)
 
         def stopped() -> bool:
             return given_up.is_set() or self._closed.is_set()
@@ -135,6 +135,10 @@ class EncoderEngine(Engine):
             given_up.set()
             for _, work in waiting:
                 work.cancel()
+
+    def _cut(self, lengths: NDArray[np.uint32]) -> Iterator[MicroBatch]:
+        """The rows in micro-batches."""
+        return micro_batches(lengths, self._threads)
 
     def _compute(
         self, lengths: Sequence[int], tokens: NDArray[np.uint32], stopped: Callable[[], bool]

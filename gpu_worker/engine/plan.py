@@ -22,14 +22,16 @@ class MicroBatch:
     last_token: int
 
 
-def micro_batches(lengths: NDArray[np.uint32], threads: int) -> Iterator[MicroBatch]:
-    """Consecutive rows of about ``TOKENS`` tokens; fewer where that keeps all threads busy.
+def micro_batches(
+    lengths: NDArray[np.uint32], threads: int, tokens: int = TOKENS
+) -> Iterator[MicroBatch]:
+    """Consecutive rows of about ``tokens`` tokens; fewer where that keeps all threads busy.
 
     The cut has no influence on any result.
     """
     ends = np.cumsum(lengths, dtype=np.int64)
     total = int(ends[-1]) if ends.size else 0
-    batches = max(1, -(-total // TOKENS))
+    batches = max(1, -(-total // tokens))
     batches = -(-batches // threads) * threads
     target = max(1, -(-total // batches))
     start = first = 0
