@@ -116,6 +116,7 @@ def test_modernbert_configurations_of_both_ages(register: Callable[..., Any]) ->
         "local_rope_theta": 10000.0, "global_attn_every_n_layers": 3,
     }  # fmt: skip
     assert register("modernbert", **old) == (new, digest)
+    assert register("modernbert", rope_parameters="absent") == (new, digest)
 
     _, one_base = register("modernbert", **old | {"local_rope_theta": None})
     _, other = register("modernbert", **old | {"local_rope_theta": 160000.0})
