@@ -2,8 +2,9 @@
 
 Several rigs on one machine may use one folder. A file is guarded by a lock of its own: exclusive
 while it is fetched or evicted, shared while a rig uses it. Locks are the kernel's (``flock``), so
-a rig that is killed leaves none behind. A file's name in the cache is its digest; the names in a
-manifest never become paths.
+a rig that is killed leaves none behind. Whoever fetches a file writes its size into the lock's
+file, so that others leave room for what is still to come. A file's name in the cache is its
+digest; the names in a manifest never become paths.
 """
 
 from __future__ import annotations
@@ -126,11 +127,11 @@ class ModelCache:
                 lock.close()
                 raise
             lock.close()
-            with await self._locked(file.sha256, fcntl.LOCK_EX):
+            with await self._locked(file.sha256, fcntl.LOCK_EX) as lock:
                 # Another rig may have fetched it while this one waited for the lock.
                 if not await trio.to_thread.run_sync(_is_intact, path, file):
                     path.unlink(missing_ok=True)
-                    await self._download(file, urls, path)
+                    await self._download(file, urls, path, lock)
 
     def _prepare(self) -> None:
         self._files.mkdir(parents=True, exist_ok=True)
@@ -147,10 +148,17 @@ class ModelCache:
             raise
         return lock
 
-    async def _download(self, file: File, urls: Mapping[str, str], path: Path) -> None:
-        """Fetch ``file`` to ``path``; the caller holds its lock."""
+    async def _download(
+        self, file: File, urls: Mapping[str, str], path: Path, lock: IO[bytes]
+    ) -> None:
+        """Fetch ``file`` to ``path``; the caller holds its ``lock``."""
         partial = path.with_suffix(".part")
-        await trio.to_thread.run_sync(self._make_room, file, partial)
+        # One at a time: two that made room at once would both take the same.
+        with await self._locked("room", fcntl.LOCK_EX):
+            await trio.to_thread.run_sync(self._make_room, file, partial)
+            lock.truncate(0)
+            lock.write(b"%d" % file.size)
+            lock.flush()
         failures = 0
         mismatches = 0
         async with httpx.AsyncClient(
@@ -240,7 +248,7 @@ class ModelCache:
                 "raise --cache-limit"
             )
         entries = sorted(
-            (stat.st_mtime, stat.st_size, path)
+            (stat.st_mtime, self._final_size(path, stat.st_size), path)
             for path in self._files.iterdir()
             if path.stem != file.sha256 and (stat := _stat(path)) is not None
         )
@@ -265,6 +273,18 @@ class ModelCache:
                 f"file {file.name!r} needs {missing} bytes, the disk of {self._files} has "
                 f"{free_bytes} left; free some or choose another folder with --cache"
             )
+
+    def _final_size(self, path: Path, size: int) -> int:
+        """What an entry takes, or will take when the rig that fetches it now is done."""
+        if path.suffix != ".part":
+            return size
+        with self._lock_if_free(path.stem) as free:
+            if free:
+                return size  # left behind by somebody
+        try:
+            return max(size, int((self._locks / path.stem).read_bytes()))
+        except (OSError, ValueError):
+            return size
 
     @contextmanager
     def _lock_if_free(self, digest: str) -> Iterator[bool]:

@@ -118,6 +118,7 @@ class _LocalRun(Run):
         self._loaded = loaded
         self._came = came
         self._chunks: Iterator[Chunk] | None = None
+        self._left = len(rows.lengths)
         self._cancelled = self._over = False
         loaded.runs += 1
 
@@ -157,9 +158,12 @@ class _LocalRun(Run):
                 )
             )
             started = trio.current_time()
-        chunk = None if self._cancelled else await offload(next, self._chunks, None)
+        if self._cancelled or self._left == 0:
+            return None
+        chunk = await offload(next, self._chunks, None)
         if chunk is None or self._cancelled:
             return None
+        self._left -= min(self._left, len(chunk.values))
         return Computed(chunk, trio.current_time() - started)
 
     def _end(self) -> None:

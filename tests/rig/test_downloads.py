@@ -259,6 +259,66 @@ async def test_two_processes_share_one_cache(file_server, tmp_path) -> None:
     assert (tmp_path / "files" / file.sha256).read_bytes() == BODY
 
 
+HOLD = """
+import sys, trio
+from pathlib import Path
+from gpu_worker.downloads import FilesInUse, ModelCache
+from stratum.manifest import File
+folder, size, digest = sys.argv[1:]
+file = File(name="w", size=int(size), sha256=digest)
+in_use = FilesInUse()
+trio.run(ModelCache(Path(folder), limit=10**9).fetch, (file,), {}, in_use)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+async def test_a_file_that_another_process_uses_is_not_evicted(file_server, tmp_path) -> None:
+    """It is the oldest, and stays until that rig has ended."""
+    old, new = described(BODY), described(BODY[1:], "new")
+    file_server.files |= {"/old": BODY, "/new": BODY[1:]}
+    cache = cache_in(tmp_path, limit=len(BODY) + 1000)
+    path = await fetch(cache, old, file_server.url("/old"))
+    holder = subprocess.Popen(  # noqa: ASYNC220 - started before the test begins to wait
+        [sys.executable, "-c", HOLD, str(tmp_path), str(old.size), old.sha256],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        with pytest.raises(DownloadError, match="files in use"):
+            await fetch(cache, new, file_server.url("/new"))
+        assert path.read_bytes() == BODY
+        holder.kill()
+
+    await fetch(cache, new, file_server.url("/new"))
+    assert not path.exists()
+
+
+async def test_two_rigs_that_fetch_at_once_keep_to_the_limit_together(
+    file_server, tmp_path
+) -> None:
+    """What is still on its way to the other counts as if it were here."""
+    slow, other = described(BODY), described(BODY[1:], "other")
+    file_server.files |= {"/slow": BODY, "/other": BODY[1:]}
+    file_server.mishaps.append("cut:1000")
+    cache = ModelCache(tmp_path, limit=len(BODY) + 500, retry_wait=1000.0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(fetch, cache, slow, file_server.url("/slow"))
+        with trio.fail_after(20):
+            partial = trio.Path(partial_of(tmp_path, slow))
+            while not await partial.exists():  # noqa: ASYNC110 - a client's file is waited for
+                await trio.sleep(0.01)
+        with pytest.raises(DownloadError, match="files in use"):
+            await fetch(cache_in(tmp_path, len(BODY) + 500), other, file_server.url("/other"))
+        nursery.cancel_scope.cancel()
+
+    # The first was given up: what it left is room for others.
+    await fetch(cache_in(tmp_path, len(BODY) + 500), other, file_server.url("/other"))
+    assert not await partial.exists()
+
+
 async def test_a_rig_that_was_killed_leaves_no_lock(file_server, tmp_path) -> None:
     """The kernel frees the lock of a process that died while it held it."""
     file_server.files["/w"] = BODY

@@ -107,6 +107,26 @@ async def test_parts_are_sent_while_the_next_is_computed(
     assert trio.current_time() - began < 2.0
 
 
+async def test_idle_time_is_counted_by_why(pool, start_rig, steps, autojump_clock) -> None:
+    """Nothing between shares that lie there already; all of a pause is for want of a share."""
+    steps.seconds = 1.0
+    rig = start_rig(part_rows=4)
+    session = await pool.session()
+    for lease in (1, 2):
+        session.give(lease, rows_of(8))
+    await pool.until(lambda: len(pool.rows(2)) == 8)
+    [device] = rig.telemetry.devices
+    assert device.idle_share == 0.0
+    await trio.sleep(10)
+    session.give(3, rows_of(8))
+    await pool.until(lambda: len(pool.rows(3)) == 8)
+
+    assert device.busy_seconds == 6.0
+    assert device.idle_seconds["no_share"] == pytest.approx(10.0, abs=0.5)
+    assert device.idle_seconds["handover"] == 0.0
+    assert device.idle_share == pytest.approx(10 / 16, abs=0.02)
+
+
 async def test_shares_are_computed_in_the_order_they_came(pool, start_rig, autojump_clock) -> None:
     """The credit is used as a queue."""
     start_rig(credit=3)

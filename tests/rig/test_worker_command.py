@@ -127,7 +127,7 @@ class Process:
             self.log += [json.loads(line) for line in lines]
 
     async def logged(self, event: str) -> dict[str, Any]:
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             while True:
                 for entry in self.log:
                     if entry["event"] == event:
@@ -135,7 +135,7 @@ class Process:
                 await trio.sleep(0.01)
 
     async def exit_code(self) -> int:
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             return await self.process.wait()
 
 
@@ -175,7 +175,7 @@ async def start(nursery: trio.Nursery, tcp_pool: ScriptedPool, token: Path, tmp_
 
 
 async def in_time(pool: ScriptedPool, number: int = 0) -> PoolSession:
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         return await pool.session(number)
 
 
@@ -185,18 +185,18 @@ async def test_sigterm_drains_a_real_process(tcp_pool, start) -> None:
     session = await in_time(tcp_pool)
     rows = rows_of(600)
     session.give(1, rows)
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         await tcp_pool.until(lambda: len(tcp_pool.rows(1)) == 600)
     assert tcp_pool.rows(1) == digests_of(rows)
 
     tcp_pool.on_submit = lambda *_: "silence"
     session.give(2, rows_of(5))
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         await tcp_pool.until(lambda: session.of(wire.Submit)[-1].lease == 2)
     rig.process.send_signal(signal.SIGTERM)
     await rig.logged("stopping")
     session.give(3, rows_of(5))
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         await tcp_pool.until(lambda: session.of(wire.Release))
     assert rig.process.poll() is None
     session.connection.accept(session.of(wire.Submit)[-1])
@@ -213,7 +213,7 @@ async def test_a_second_signal_stops_it_at_once(tcp_pool, start, number) -> None
     session = await in_time(tcp_pool)
     tcp_pool.on_submit = lambda *_: "silence"
     session.give(1, rows_of(5))
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         await tcp_pool.until(lambda: session.of(wire.Submit))
     rig.process.send_signal(number)
     await rig.logged("stopping")
@@ -252,7 +252,7 @@ async def test_metrics_are_answered_on_the_loopback(tcp_pool, start) -> None:
     url = (await rig.logged("metrics"))["url"]
     session = await in_time(tcp_pool)
     session.give(1, rows_of(5))
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         await tcp_pool.until(lambda: len(tcp_pool.rows(1)) == 5)
 
     def read() -> str:
@@ -274,7 +274,7 @@ async def test_devices_in_processes_end_with_their_rig(tcp_pool, start) -> None:
     session = await in_time(tcp_pool)
     rows = rows_of(5000)
     session.give(1, rows)
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         await tcp_pool.until(lambda: len(tcp_pool.rows(1)) == len(rows))
     assert tcp_pool.rows(1) == digests_of(rows)
     devices = children_of(rig.process.pid)
@@ -283,7 +283,7 @@ async def test_devices_in_processes_end_with_their_rig(tcp_pool, start) -> None:
     rig.process.kill()
     assert await rig.exit_code() == -signal.SIGKILL
 
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         await tcp_pool.until(lambda: not any(_running(pid) for pid in devices))
 
 
@@ -322,7 +322,7 @@ async def test_tls_is_verified(nursery, tmp_path: Path) -> None:
         nursery.start_soon(Rig(config, random=Random(1)).run)
     session = await in_time(good)
     session.give(1, rows_of(5))
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         await good.until(lambda: len(good.rows(1)) == 5)
 
     assert false.authorised == []
