@@ -1,0 +1,404 @@
+"""What lies between the products, compiled by numba: same bits as ``ops``, fewer passes.
+
+Each kernel works row by row, so that a row stays in the nearest cache from the product's sums to
+the next product's input. Float operations are written one by one with typed operands, and no
+fast-math flag is given, so nothing is fused or reassociated. Largest magnitudes are found among
+the bits: those of non-negative floats order as integers do, and infinities and NaN lie above
+every finite number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import ldexp, sqrt
+from typing import Any, Final
+
+import numpy as np
+from numba import njit
+
+from gpu_worker.engine.numerics import LIMIT16, LIMIT_PROBABILITY
+from gpu_worker.engine.ops import DENOMINATOR, NORM_BITS, RANGE, SCALE_FLOOR
+from gpu_worker.engine.polynomials import (
+    EXP2,
+    EXP2_LOWEST,
+    GELU_TANH_CUBIC,
+    GELU_TANH_LINEAR,
+    HALF,
+    NORMAL_BOTTOM,
+    NORMAL_CLAMP,
+    NORMAL_TOP,
+    ONE,
+    TANH_BOTTOM,
+    TANH_CLAMP,
+    TANH_TOP,
+)
+
+_compiled: Final[Callable[..., Any]] = njit(
+    nogil=True, cache=True, fastmath=False, error_model="numpy", boundscheck=False
+)
+_inlined: Final[Callable[..., Any]] = njit(
+    nogil=True, cache=True, fastmath=False, error_model="numpy", inline="always"
+)
+
+NONE, GELU, GELU_TANH, RELU, TANH = range(5)
+ACTIVATION_CODES: Final = {"gelu": GELU, "gelu_tanh": GELU_TANH, "relu": RELU, "tanh": TANH}
+
+_exact_sum: Final[Callable[..., Any]] = njit(
+    # Only for sums that are exact in any order.
+    nogil=True, cache=True, fastmath={"reassoc"}, error_model="numpy"
+)  # fmt: skip
+
+_MAGNITUDE: Final = np.int32(0x7FFFFFFF)
+_RANGE_BITS: Final = np.int32(np.array(RANGE).view(np.int32))
+_FLOOR_BITS: Final = np.int32(np.array(SCALE_FLOOR, np.float32).view(np.int32))
+_INFINITE_BITS: Final = np.int32(0x7F800000)
+_FLOOR: Final = np.float32(SCALE_FLOOR)
+_ZERO: Final = np.float32(0)
+_TOP16: Final = np.float32(LIMIT16)
+_TOP_PROBABILITY: Final = np.float32(LIMIT_PROBABILITY)
+_ROUNDER: Final = np.float32(1.5 * 2**23)
+_DENOMINATOR_UNIT: Final = np.float32(2.0**-38)
+
+_N0, _N1, _N2, _N3, _N4, _N5 = NORMAL_TOP
+_M0, _M1, _M2, _M3, _M4, _M5 = NORMAL_BOTTOM
+_T0, _T1, _T2, _T3, _T4, _T5 = TANH_TOP
+_U0, _U1, _U2, _U3, _U4, _U5 = TANH_BOTTOM
+_E0, _E1, _E2, _E3, _E4, _E5, _E6 = EXP2
+
+
+# -- functions of one value ----------------------------------------------------------------
+
+
+@_inlined
+def _gelu(x):
+    u = min(max(x, -NORMAL_CLAMP), NORMAL_CLAMP)
+    t = u * u
+    top = ((((_N5 * t + _N4) * t + _N3) * t + _N2) * t + _N1) * t + _N0
+    bottom = ((((_M5 * t + _M4) * t + _M3) * t + _M2) * t + _M1) * t + _M0
+    return x * (HALF + (u * top) / bottom)
+
+
+@_inlined
+def _tanh(x):
+    u = min(max(x, -TANH_CLAMP), TANH_CLAMP)
+    t = u * u
+    top = ((((_T5 * t + _T4) * t + _T3) * t + _T2) * t + _T1) * t + _T0
+    bottom = ((((_U5 * t + _U4) * t + _U3) * t + _U2) * t + _U1) * t + _U0
+    return min(max((u * top) / bottom, -ONE), ONE)
+
+
+@_inlined
+def _gelu_tanh(x):
+    inner = _tanh(x * (GELU_TANH_LINEAR + GELU_TANH_CUBIC * (x * x)))
+    return x * (HALF + HALF * inner)
+
+
+@_compiled
+def activate(x, code):
+    """An activation of each value of a contiguous vector, in place."""
+    if code == GELU:
+        for i in range(x.shape[0]):
+            x[i] = _gelu(x[i])
+    elif code == GELU_TANH:
+        for i in range(x.shape[0]):
+            x[i] = _gelu_tanh(x[i])
+    elif code == RELU:
+        for i in range(x.shape[0]):
+            x[i] = max(x[i], _ZERO) + _ZERO
+    elif code == TANH:
+        for i in range(x.shape[0]):
+            x[i] = _tanh(x[i])
+
+
+# -- functions of one row ------------------------------------------------------------------
+
+
+@_compiled
+def _largest_bits(bits):
+    """The largest magnitude among float32 bits (as int32), as its bits."""
+    largest = np.int32(0)
+    for i in range(bits.shape[0]):
+        largest = max(largest, np.int32(bits[i] & _MAGNITUDE))
+    return largest
+
+
+@_compiled
+def _quantise_row(x, limit, out, r, scale, failed):
+    """``ops.quantise_rows`` for row ``r``: ``x`` float32 [width] into ``out`` [width]."""
+    largest = _largest_bits(x.view(np.int32))
+    if largest >= _RANGE_BITS:
+        failed[r] = True
+        out[:] = 0
+        scale[r] = (limit * _FLOOR) / limit
+        return
+    scale.view(np.int32)[r] = largest
+    a = max(scale[r], limit * _FLOOR)
+    ratio = limit / a
+    # |x · ratio| < limit + 1/2, so the clamp of the definition cannot act.
+    for i in range(x.shape[0]):
+        out[i] = np.rint(x[i] * ratio)
+    scale[r] = a / limit
+
+
+@_compiled
+def _norm_row(x, fixed, cell, gain, bias, eps, out, r, failed):
+    """``Ops.norm`` for row ``r``: ``x`` float32 [width] (may be overwritten) into ``out``.
+
+    ``fixed`` is int32 [width], ``cell`` float32 [1], both scratch.
+    """
+    width = x.shape[0]
+    largest = _largest_bits(x.view(np.int32))
+    if largest >= _RANGE_BITS:
+        failed[r] = True
+        x[:] = _ZERO
+        largest = np.int32(0)
+    # A magnitude in [2^(e-1), 2^e) has the exponent field e + 126.
+    exponent = (max(largest, _FLOOR_BITS) >> 23) - 126
+    cell.view(np.int32)[0] = (NORM_BITS - exponent + 127) << 23
+    power = cell[0]
+    total = np.int64(0)
+    for i in range(width):
+        n = np.int32(np.rint(x[i] * power))
+        fixed[i] = n
+        total += n
+    count = np.float64(width)
+    middle = np.int64(np.rint(np.float64(total) / count))
+    squares = np.int64(0)
+    for i in range(width):
+        d = np.int64(np.int32(fixed[i] - middle))
+        squares += d * d
+    rest = np.float64(total - middle * width)
+    unit = ldexp(1.0, exponent - NORM_BITS)
+    mean = np.float32((np.float64(total) / count) * unit)
+    variance = (np.float64(squares) - (rest * rest) / count) / count
+    factor = np.float32(1.0 / sqrt(variance * (unit * unit) + eps))
+    for i in range(width):
+        out[i] = ((x[i] - mean) * factor) * gain[i] + bias[i]
+
+
+@_compiled
+def _finish_row(totals, scale, channel, bias, out):
+    """A dense layer's exact sums of one row to float32: scaled, with bias."""
+    for i in range(totals.shape[0]):
+        out[i] = ((np.float32(totals[i]) * scale) * channel[i]) + bias[i]
+
+
+# -- whole operations ----------------------------------------------------------------------
+
+
+@_compiled
+def quantise(x, limit, out, scale, failed):
+    """``Ops.quantise``: ``x`` float32 [rows, width] into ``out`` and ``scale`` [rows]."""
+    for r in range(x.shape[0]):
+        _quantise_row(x[r], limit, out[r], r, scale, failed)
+
+
+@_compiled
+def dense(totals, x_scale, channel, bias, out):
+    """``Ops.dense`` behind the product: sums [rows, width] into float32 ``out``."""
+    for r in range(totals.shape[0]):
+        _finish_row(totals[r], x_scale[r], channel, bias, out[r])
+
+
+@_compiled
+def dense_add(totals, x_scale, channel, bias, residual):
+    """``Ops.dense_add`` behind the product, into ``residual``."""
+    for r in range(totals.shape[0]):
+        s = x_scale[r]
+        for i in range(totals.shape[1]):
+            y = ((np.float32(totals[r, i]) * s) * channel[i]) + bias[i]
+            residual[r, i] = y + residual[r, i]
+
+
+@_compiled
+def dense_norm(totals, x_scale, channel, bias, residual, gain, shift, eps, failed):
+    """``Ops.dense_norm`` behind the product, into ``residual``."""
+    width = totals.shape[1]
+    work, fixed = np.empty(width, np.float32), np.empty(width, np.int32)
+    cell = np.empty(1, np.float32)
+    for r in range(totals.shape[0]):
+        _finish_row(totals[r], x_scale[r], channel, bias, work)
+        for i in range(width):
+            work[i] = work[i] + residual[r, i]
+        _norm_row(work, fixed, cell, gain, shift, eps, residual[r], r, failed)
+
+
+@_compiled
+def dense_act(totals, x_scale, channel, bias, code, limit, out, scale, failed):
+    """``Ops.dense_act`` behind the product; ``out`` may be ``totals``."""
+    work = np.empty(totals.shape[1], np.float32)
+    for r in range(totals.shape[0]):
+        _finish_row(totals[r], x_scale[r], channel, bias, work)
+        activate(work, code)
+        _quantise_row(work, limit, out[r], r, scale, failed)
+
+
+@_compiled
+def dense_glu(totals, x_scale, channel, bias, code, limit, out, scale, failed):
+    """``Ops.dense_glu`` behind the product: sums [rows, 2·width] into ``out`` [rows, width]."""
+    width = totals.shape[1] // 2
+    work = np.empty(2 * width, np.float32)
+    for r in range(totals.shape[0]):
+        _finish_row(totals[r], x_scale[r], channel, bias, work)
+        activate(work[:width], code)
+        for i in range(width):
+            work[i] = work[i] * work[width + i]
+        _quantise_row(work[:width], limit, out[r], r, scale, failed)
+
+
+@_compiled
+def norm(x, gain, bias, eps, out, failed):
+    """``Ops.norm`` of rows [rows, width]; ``x`` is kept."""
+    width = x.shape[1]
+    work, fixed = np.empty(width, np.float32), np.empty(width, np.int32)
+    cell = np.empty(1, np.float32)
+    for r in range(x.shape[0]):
+        work[:] = x[r]
+        _norm_row(work, fixed, cell, gain, bias, eps, out[r], r, failed)
+
+
+@_compiled
+def embed_norm(word, position, tokens, segments, positions, gain, bias, eps, out, failed):
+    """``Ops.embed_norm``; ``position`` has no rows where positions are rotary."""
+    width = word.shape[1]
+    work, fixed = np.empty(width, np.float32), np.empty(width, np.int32)
+    cell = np.empty(1, np.float32)
+    for r in range(tokens.shape[0]):
+        work[:] = word[tokens[r]]
+        if position.shape[0]:
+            place = position[segments[r], positions[r]]
+            for i in range(width):
+                work[i] = work[i] + place[i]
+        _norm_row(work, fixed, cell, gain, bias, eps, out[r], r, failed)
+
+
+@_compiled
+def heads(totals, x_scale, channel, bias, cos, sin, positions, out, scales, factor, failed):
+    """Finish ``qkv``, turn queries and keys, quantise each head.
+
+    ``totals`` is [tokens, 3·heads·d]; ``out`` [3, heads, tokens, d] integers; ``scales`` float32
+    [3, heads, tokens], the queries' times ``factor``; ``cos`` has no rows without rotary positions.
+    """
+    parts, count, tokens, size = out.shape
+    half = size // 2
+    work = np.empty(totals.shape[1], np.float32)
+    turned = np.empty(size, np.float32)
+    for r in range(tokens):
+        _finish_row(totals[r], x_scale[r], channel, bias, work)
+        for part in range(parts):
+            for h in range(count):
+                begin = (part * count + h) * size
+                own = work[begin : begin + size]
+                if part < 2 and cos.shape[0]:
+                    c, s = cos[positions[r]], sin[positions[r]]
+                    for i in range(half):
+                        turned[i] = own[i] * c[i] - own[half + i] * s[i]
+                        turned[half + i] = own[half + i] * c[i] + own[i] * s[i]
+                    own[:] = turned
+                _quantise_head(own, out[part, h, r], part, h, r, scales, failed)
+                if part == 0:
+                    scales[part, h, r] = scales[part, h, r] * factor
+
+
+@_compiled
+def _quantise_head(x, out, part, h, r, scales, failed):
+    largest = _largest_bits(x.view(np.int32))
+    if largest >= _RANGE_BITS:
+        failed[r] = True
+        x[:] = _ZERO
+        largest = np.int32(0)
+    scales.view(np.int32)[part, h, r] = largest
+    a = max(scales[part, h, r], _TOP16 * _FLOOR)
+    ratio = _TOP16 / a
+    for i in range(x.shape[0]):
+        out[i] = np.rint(x[i] * ratio)
+    scales[part, h, r] = a / _TOP16
+
+
+@_exact_sum
+def _sum(parts, first, last):
+    """Integers of at most 2^38 in float32, at most 32,768 of them: below 2^53."""
+    total = 0.0
+    for k in range(first, last):
+        total += np.float64(parts[k])
+    return total
+
+
+@_compiled
+def softmax(dots, query_scale, key_scale, value_scale, first_query, first_key, window, factor,
+            failed):  # fmt: skip
+    """``ops.attend`` between its two products.
+
+    ``dots`` float64 [heads, rows, queries, keys]: exact products in, integer probabilities out.
+    The scales are [heads, rows, queries or keys]; ``factor`` float32 [heads, rows, queries] is
+    what the second product is multiplied by; ``failed`` is [rows, queries]. ``first_query`` and
+    ``first_key`` are places in the row.
+    """
+    count, rows, queries, keys = dots.shape
+    z, shifted = np.empty(keys, np.float32), np.empty(keys, np.float32)
+    bits, shifts = z.view(np.int32), shifted.view(np.int32)
+    cell = np.empty(1, np.float32)
+    for h in range(count):
+        for r in range(rows):
+            own_keys, own_values = key_scale[h, r], value_scale[h, r]
+            for q in range(queries):
+                row = dots[h, r, q]
+                first, last = 0, keys
+                if window:
+                    place = first_query + q - first_key
+                    first, last = max(0, place - window), min(keys, place + window + 1)
+                    row[:first] = 0
+                    row[last:] = 0
+                s = query_scale[h, r, q]
+                for k in range(first, last):
+                    z[k] = (np.float32(row[k]) * s) * own_keys[k]
+                # Bits of floats order as integers do once those of negative ones are turned.
+                largest = np.int32(-0x80000000)
+                for k in range(first, last):
+                    b = bits[k]
+                    largest = max(largest, np.int32(b ^ (np.int32(b >> 31) & _MAGNITUDE)))
+                if largest < 0:
+                    largest = np.int32(largest ^ _MAGNITUDE)
+                cell.view(np.int32)[0] = largest
+                top = cell[0]
+                if np.int32(largest & _MAGNITUDE) >= _INFINITE_BITS:
+                    failed[r, q] = True
+                    z[:] = _ZERO
+                    top = _ZERO
+                for k in range(first, last):
+                    x = max(z[k] - top, EXP2_LOWEST)
+                    whole = x + _ROUNDER
+                    shifted[k] = whole
+                    f = x - (whole - _ROUNDER)
+                    z[k] = (
+                        ((((_E6 * f + _E5) * f + _E4) * f + _E3) * f + _E2) * f + _E1
+                    ) * f + _E0
+                # The integer in the low bits of the shifted value, moved to the exponent.
+                for k in range(first, last):
+                    bits[k] = np.int32(bits[k] + np.int32(shifts[k] << 23))
+                for k in range(first, last):
+                    shifted[k] = np.rint(z[k] * DENOMINATOR)
+                total = _sum(shifted, first, last)
+                for k in range(first, last):
+                    z[k] = z[k] * own_values[k]
+                cell.view(np.int32)[0] = _largest_bits(bits[first:last])
+                a = cell[0]
+                ratio = _TOP_PROBABILITY / a
+                for k in range(first, last):
+                    row[k] = min(np.rint(z[k] * ratio), _TOP_PROBABILITY)
+                factor[h, r, q] = (a / _TOP_PROBABILITY) / (
+                    np.float32(total) * _DENOMINATOR_UNIT
+                )
+
+
+@_compiled
+def context(sums, factor, start, length, first_query, out):
+    """The second product's sums [heads, rows, queries, d] into ``out`` float32 [tokens, width]."""
+    count, rows, queries, size = sums.shape
+    for r in range(rows):
+        for q in range(queries):
+            token = start + r * length + first_query + q
+            for h in range(count):
+                f = factor[h, r, q]
+                for i in range(size):
+                    out[token, h * size + i] = np.float32(sums[h, r, q, i]) * f

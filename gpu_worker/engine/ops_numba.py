@@ -1,0 +1,194 @@
+"""The exact lane on a CPU with numba: BLAS products, and compiled kernels between them."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpu_worker.engine import kernels_numba as kernels
+from gpu_worker.engine.numerics import Exact
+from gpu_worker.engine.ops import (
+    F32,
+    Array,
+    Batch,
+    Bools,
+    Norm,
+    Operand,
+    Rope,
+    Weight,
+    score_factor,
+)
+from gpu_worker.engine.ops_numpy import NumpyOps
+
+PAIRS: Final = 65_536
+"""Query-key pairs that attention works on at a time: half a megabyte of them."""
+_NO_TABLE: Final = np.empty((0, 1), np.float32)
+_NO_POSITIONS: Final = np.empty((0, 1, 1), np.float32)
+
+
+class NumbaOps(NumpyOps):
+    """Operations for one thread; tokens run along the first axis throughout."""
+
+    def __init__(self, numerics: Exact) -> None:
+        super().__init__(numerics)
+        self._top = np.float32(self.limit)
+
+    # -- quantisation ----------------------------------------------------------------------
+
+    def quantise(self, x: F32, failed: Bools) -> Operand:
+        """See ``Ops.quantise``."""
+        out = self._scratch.take("operand", x.shape, self._carrier)
+        return self._quantised(x, out, failed)
+
+    def _quantised(self, x: F32, out: Array, failed: Bools) -> Operand:
+        scale = np.empty(x.shape[0], np.float32)
+        kernels.quantise(x, self._top, out, scale, failed)
+        return Operand(out, scale)
+
+    # -- dense layers ----------------------------------------------------------------------
+
+    def dense(self, x: Operand, weight: Weight) -> F32:
+        """See ``Ops.dense``."""
+        totals = self._totals(x.values, weight.values.T, "wide")
+        out = np.empty(totals.shape, np.float32)
+        kernels.dense(totals, x.scale, weight.scale, weight.bias, out)
+        return out
+
+    def dense_add(self, x: Operand, weight: Weight, residual: F32) -> F32:
+        """See ``Ops.dense_add``. The result takes the place of ``residual``."""
+        totals = self._totals(x.values, weight.values.T, "narrow")
+        kernels.dense_add(totals, x.scale, weight.scale, weight.bias, residual)
+        return residual
+
+    def dense_norm(
+        self, x: Operand, weight: Weight, residual: F32, norm: Norm, failed: Bools
+    ) -> F32:
+        """See ``Ops.dense_norm``. The result takes the place of ``residual``."""
+        totals = self._totals(x.values, weight.values.T, "narrow")
+        kernels.dense_norm(
+            totals, x.scale, weight.scale, weight.bias, residual, norm.gain, norm.bias, norm.eps,
+            failed,
+        )  # fmt: skip
+        return residual
+
+    def dense_act(self, x: Operand, weight: Weight, activation: str, failed: Bools) -> Operand:
+        """See ``Ops.dense_act``. The result takes the place of the sums."""
+        totals = self._totals(x.values, weight.values.T, "wide")
+        return self._behind(kernels.dense_act, totals, totals.shape[1], x, weight, activation, failed)
+
+    def dense_glu(self, x: Operand, weight: Weight, activation: str, failed: Bools) -> Operand:
+        """See ``Ops.dense_glu``."""
+        totals = self._totals(x.values, weight.values.T, "wide")
+        width = totals.shape[1] // 2
+        return self._behind(kernels.dense_glu, totals, width, x, weight, activation, failed)
+
+    def _behind(
+        self, kernel: Any, totals: Array, width: int, x: Operand, weight: Weight, activation: str,
+        failed: Bools,
+    ) -> Operand:  # fmt: skip
+        shape = (totals.shape[0], width)
+        in_place = shape == totals.shape and totals.dtype == self._carrier
+        values = totals if in_place else self._scratch.take("behind", shape, self._carrier)
+        scale = np.empty(shape[0], np.float32)
+        kernel(
+            totals, x.scale, weight.scale, weight.bias, kernels.ACTIVATION_CODES[activation],
+            self._top, values, scale, failed,
+        )  # fmt: skip
+        return Operand(values, scale)
+
+    def activate(self, x: F32, activation: str) -> F32:
+        """See ``Ops.activate``. In place."""
+        kernels.activate(x.reshape(-1), kernels.ACTIVATION_CODES[activation])
+        return x
+
+    # -- reductions ------------------------------------------------------------------------
+
+    def norm(self, x: F32, norm: Norm, failed: Bools) -> F32:
+        """See ``Ops.norm``."""
+        out = np.empty_like(x)
+        kernels.norm(x, norm.gain, norm.bias, norm.eps, out, failed)
+        return out
+
+    def embed_norm(self, word: F32, position: F32 | None, batch: Batch, norm: Norm) -> F32:
+        """See ``Ops.embed_norm``."""
+        out = np.empty((batch.tokens.shape[0], word.shape[1]), np.float32)
+        # Tables may be mapped files, which numba knows as plain arrays only.
+        kernels.embed_norm(
+            np.asarray(word), _NO_POSITIONS if position is None else np.asarray(position),
+            batch.tokens, batch.segments, batch.positions, norm.gain, norm.bias, norm.eps, out,
+            batch.failed,
+        )  # fmt: skip
+        return out
+
+    # -- attention -------------------------------------------------------------------------
+
+    def attention(
+        self,
+        x: Operand,
+        qkv: Weight,
+        heads: int,
+        batch: Batch,
+        rope: Rope | None = None,
+        window: int = 0,
+    ) -> Operand:
+        """See ``Ops.attention``."""
+        tokens, width = x.scale.shape[0], qkv.values.shape[0] // 3
+        size = width // heads
+        totals = self._totals(x.values, qkv.values.T, "wide")
+        integers = self._scratch.take("heads", (3, heads, tokens, size), np.float64)
+        scales = self._scratch.take("head scales", (3, heads, tokens), np.float32)
+        cos, sin = (_NO_TABLE, _NO_TABLE) if rope is None else (rope.cos, rope.sin)
+        kernels.heads(
+            totals, x.scale, qkv.scale, qkv.bias, np.asarray(cos), np.asarray(sin),
+            batch.positions, integers, scales, score_factor(size), batch.failed,
+        )  # fmt: skip
+        context = self._scratch.take("context", (tokens, width), np.float32)
+        for group in batch.groups:
+            own = slice(group.start, group.start + group.rows * group.length)
+            shape = (3, heads, group.rows, group.length)
+            parts = integers[:, :, own].reshape(*shape, size)
+            sizes = scales[:, :, own].reshape(shape)
+            failed = batch.failed[own].reshape(shape[2:])
+            for rows, queries in _blocks_of_pairs(group.rows, heads, group.length):
+                self._attend(
+                    parts[:, :, rows], sizes[:, :, rows], queries, window, failed[rows, queries],
+                    context, group.start + rows.start * group.length,
+                )  # fmt: skip
+        values = self._scratch.take("context integers", context.shape, self._carrier)
+        return self._quantised(context, values, batch.failed)
+
+    def _attend(
+        self, parts: NDArray[np.float64], scales: F32, queries: slice, window: int, failed: Bools,
+        context: F32, start: int,
+    ) -> None:  # fmt: skip
+        """Some rows of one length, some queries: ``parts`` [3, heads, rows, length, d]."""
+        _, heads, rows, length, size = parts.shape
+        first, last = queries.start, queries.stop
+        keys = slice(max(0, first - window), min(length, last + window)) if window else slice(
+            0, length
+        )
+        query, key, value = parts[0][:, :, queries], parts[1][:, :, keys], parts[2][:, :, keys]
+        take = self._scratch.take
+        dots = take("pairs", (heads, rows, last - first, keys.stop - keys.start), np.float64)
+        np.matmul(query, key.swapaxes(-1, -2), out=dots)  # exact: integers below 2^53
+        factor = take("factor", (heads, rows, last - first), np.float32)
+        kernels.softmax(
+            dots, scales[0][:, :, queries], scales[1][:, :, keys], scales[2][:, :, keys], first,
+            keys.start, window, factor, failed,
+        )  # fmt: skip
+        sums = take("pairs sums", (heads, rows, last - first, size), np.float64)
+        np.matmul(dots, value, out=sums)  # exact: below 2^53 to 32,768 keys
+        kernels.context(sums, factor, start, length, first, context)
+
+
+def _blocks_of_pairs(rows: int, heads: int, length: int) -> list[tuple[slice, slice]]:
+    """Slices of rows and of queries with about PAIRS pairs each, over all heads."""
+    queries = min(length, max(1, PAIRS // (length * heads)))
+    step = max(1, PAIRS // (length * heads * queries)) if queries == length else 1
+    return [
+        (slice(r, min(r + step, rows)), slice(q, min(q + queries, length)))
+        for r in range(0, rows, step)
+        for q in range(0, length, queries)
+    ]
