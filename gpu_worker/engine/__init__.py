@@ -40,10 +40,11 @@ def load_engine(
     """Load a model.
 
     ``manifest`` is the parsed JSON of a model's manifest; ``files`` maps the names of its files
-    of role ``engine`` to where they lie. ``backend`` is ``numpy`` or ``auto``; ``threads``
-    defaults to the number of processors; ``device`` is a CUDA device's number. Raises
-    ``EngineError`` for what is not supported and for files that do not match the manifest; their
-    hashes are for the caller to check.
+    of role ``engine`` to where they lie. ``backend`` is ``numpy``, ``cupy`` (a CUDA device, of
+    number ``device``) or ``auto`` (``cupy`` where that works); ``threads`` defaults to the number
+    of processors, and a CUDA device has threads of its own. Raises ``EngineError`` for what is
+    not supported and for files that do not match the manifest; their hashes are for the caller
+    to check.
     """
     from gpu_worker.engine.loader import load
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from gpu_worker.engine import encoderconfig
 from gpu_worker.engine.backends import make_backend, resolve
 from gpu_worker.engine.errors import EngineError
 from gpu_worker.engine.interface import Engine
 from gpu_worker.engine.ops import Ops
+
+if TYPE_CHECKING:
+    from gpu_worker.engine.encoder import Encoder
 
 WEIGHTS_FILE: Final = "weights.safetensors"
 ARCHITECTURES: Final = (*encoderconfig.ARCHITECTURES, "blake2b")
@@ -25,7 +28,7 @@ def load(
     device: int,
 ) -> Engine:
     """See ``gpu_worker.engine.load_engine``."""
-    backend = resolve(backend, device)
+    backend = resolve(backend, device, str(manifest.get("numerics")))
     if threads is not None and threads < 1:
         raise EngineError(f"threads is {threads}; it must be at least 1")
     architecture = _text(manifest, "architecture")
@@ -42,18 +45,30 @@ def load(
             + ", ".join(ARCHITECTURES)
         )
     make_ops = make_backend(backend, _text(manifest, "numerics"), device)
-    return _load_encoder(architecture, manifest, files, make_ops, max_tokens, vocabulary, threads)
+    encoder = _read_encoder(architecture, manifest, files, make_ops, max_tokens, vocabulary)
+    if backend == "cupy":
+        from gpu_worker.engine.cuda.engine import CudaEngine
+
+        return CudaEngine(encoder, make_ops, max_tokens=max_tokens, vocabulary=vocabulary)
+    from gpu_worker.engine.encoderengine import EncoderEngine
+
+    return EncoderEngine(
+        encoder,
+        make_ops,
+        max_tokens=max_tokens,
+        vocabulary=vocabulary,
+        threads=threads or os.cpu_count() or 1,
+    )
 
 
-def _load_encoder(
+def _read_encoder(
     architecture: str,
     manifest: Mapping[str, Any],
     files: Mapping[str, Path],
     make_ops: Callable[[], Ops],
     max_tokens: int,
     vocabulary: int,
-    threads: int | None,
-) -> Engine:
+) -> Encoder:
     from gpu_worker.engine.canary import check_canaries
     from gpu_worker.engine.encoder import ENCODERS
     from gpu_worker.engine.encoderconfig import MAX_TOKENS, read_config
@@ -82,13 +97,7 @@ def _load_encoder(
             )
     check_canaries()
     weights = Weights(architecture, config, numerics, vocabulary, TensorFile(path), make_ops())
-    return EncoderEngine(
-        ENCODERS[architecture](config, weights),
-        make_ops,
-        max_tokens=max_tokens,
-        vocabulary=vocabulary,
-        threads=threads or os.cpu_count() or 1,
-    )
+    return ENCODERS[architecture](config, weights)
 
 
 def _text(manifest: Mapping[str, Any], name: str) -> str:

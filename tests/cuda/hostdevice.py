@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,8 @@ WARNINGS = ("-Wall", "-Wextra", "-Wno-unknown-pragmas", "-Wno-sign-compare", "-W
             "-Wno-unused-parameter", "-Werror")  # fmt: skip
 GUARD = 4096
 POISON = 0xA5
+EMULATING = Lock()
+"""The emulator runs one kernel at a time."""
 
 
 class KernelError(Exception):
@@ -140,9 +143,10 @@ class HostDevice(Device):
                 slots[place] = int.from_bytes(raw + bytes(8 - len(raw)), "little")
         self.launched.append(kernel)
         run = getattr(library(own.module, self._folder, self._defines), f"run_{kernel}")
-        words = run(
-            slots.ctypes.data_as(ctypes.c_void_p), *grid, threads, shared_bytes, self._backward
-        )
+        with EMULATING:
+            words = run(
+                slots.ctypes.data_as(ctypes.c_void_p), *grid, threads, shared_bytes, self._backward
+            )
         if words is not None:
             raise KernelError(f"{kernel}: {words.decode()}")
         self._check_guards(kernel)

@@ -179,8 +179,8 @@ def test_manifests_that_do_not_fit_are_refused(
 
 def test_backends_threads_and_files_are_checked(manifest: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "out" / "weights.safetensors"
-    with pytest.raises(EngineError, match="'cupy' is not supported: this version computes on the"):
-        load_engine(manifest, {"weights.safetensors": path}, backend="cupy")
+    with pytest.raises(EngineError, match="'rocm' is not supported; supported: auto, numpy, cupy"):
+        load_engine(manifest, {"weights.safetensors": path}, backend="rocm")
     with pytest.raises(EngineError, match="threads is 0; it must be at least 1"):
         load_engine(manifest, {"weights.safetensors": path}, threads=0)
     with pytest.raises(EngineError, match=r"the model's files lack weights\.safetensors; given: a"):

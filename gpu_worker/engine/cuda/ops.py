@@ -86,6 +86,14 @@ class CudaOps(Ops):
         """Seconds spent so far: {upload, compute, download}, by the device's clock."""
         return dict(self._clock.seconds)
 
+    def free_bytes(self) -> int:
+        """Memory of the device that can still be had."""
+        return self._device.free_bytes()
+
+    def trim(self) -> None:
+        """Give back memory of the device that is held but not used."""
+        self._device.trim()
+
     # -- preparing and finishing -------------------------------------------------------------
 
     def weight(self, values: NDArray[Any], scale: F32, bias: F32) -> Weight:

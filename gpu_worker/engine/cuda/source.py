@@ -170,7 +170,7 @@ def _checked(kernel: str, own: Parameter, value: Any) -> Any:
     if not own.array:
         return own.dtype.type(value)
     if value is None:
-        return np.uint64(0)
+        return np.uint64(0)  # CuPy takes None for an argument that is missing
     if value.dtype != own.dtype or not value.flags.c_contiguous:
         raise TypeError(
             f"{kernel} takes {own.name} as contiguous {own.dtype.name}, not {value.dtype.name}"
