@@ -54,10 +54,10 @@ def load_engine(
 def quantise(folder: Path, out: Path, *, numerics: str = "exact16") -> dict[str, Any]:
     """Quantise a model once, for everyone.
 
-    ``folder`` is a sentence-transformers or plain Hugging Face BERT model. Writes
-    ``out/weights.safetensors`` and returns the manifest's fields except ``files``. The same
-    folder gives the same bytes on every machine. Raises ``EngineError`` for a model that is
-    not supported, naming what is.
+    ``folder`` is a model as sentence-transformers or transformers saves it, of a family that
+    ``docs/EXACT.md`` lists in section 10. Writes ``out/weights.safetensors`` and returns the
+    manifest's fields except ``files``. The same folder gives the same bytes on every machine.
+    Raises ``EngineError`` for a model that is not supported, naming what is.
     """
     from gpu_worker.engine.registration import register
 
