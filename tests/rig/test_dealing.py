@@ -243,6 +243,23 @@ async def test_a_share_is_dropped_on_every_device(pool, start, autojump_clock) -
     assert trio.current_time() - cancelled < 40
 
 
+async def test_a_single_device_does_not_finish_a_share_that_nobody_wants(
+    pool, start, autojump_clock
+) -> None:
+    """It stops after the part in work, though it was given the whole share."""
+    bench = Bench(1.0)
+    start(bench)
+    session = await pool.session()
+    session.give(1, rows_of(10_000))
+    await trio.sleep(100)
+    session.tell(wire.Cancel(0, 1, "superseded"))
+    session.give(2, rows_of(16))
+    cancelled = trio.current_time()
+    await pool.until(lambda: len(pool.rows(2)) == 16)
+
+    assert trio.current_time() - cancelled < 40
+
+
 async def test_a_device_that_refuses_is_left_out_and_the_others_join(
     pool, start, autojump_clock
 ) -> None:

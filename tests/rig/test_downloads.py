@@ -303,7 +303,7 @@ async def test_two_rigs_that_fetch_at_once_keep_to_the_limit_together(
     slow, other = described(BODY), described(BODY[1:], "other")
     file_server.files |= {"/slow": BODY, "/other": BODY[1:]}
     file_server.mishaps.append("cut:1000")
-    cache = ModelCache(tmp_path, limit=len(BODY) + 500, retry_wait=1000.0)
+    cache = ModelCache(tmp_path, limit=len(BODY) + 2000, retry_wait=1000.0)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(fetch, cache, slow, file_server.url("/slow"))
         with trio.fail_after(20):
@@ -311,7 +311,7 @@ async def test_two_rigs_that_fetch_at_once_keep_to_the_limit_together(
             while not await partial.exists():  # noqa: ASYNC110 - a client's file is waited for
                 await trio.sleep(0.01)
         with pytest.raises(DownloadError, match="files in use"):
-            await fetch(cache_in(tmp_path, len(BODY) + 500), other, file_server.url("/other"))
+            await fetch(cache_in(tmp_path, len(BODY) + 2000), other, file_server.url("/other"))
         nursery.cancel_scope.cancel()
 
     # The first was given up: what it left is room for others.
