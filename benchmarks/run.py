@@ -15,6 +15,7 @@ HERE = Path(__file__).resolve().parent
 # {script: arguments of the short form}
 BENCHMARKS: dict[str, list[str]] = {
     "engine_cpu.py": ["--short"],
+    "engine_gpu.py": ["--short"],
     "store_commit.py": ["--short"],
     "pool_throughput.py": ["--short"],
     "rig_idle.py": ["--short"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import fakecupy
@@ -11,11 +12,15 @@ import numpy as np
 import pytest
 from hostdevice import MakeDevice
 
-from gpu_worker.engine import DeviceLost, EngineError, OutOfMemory
+from gpu_worker.engine import DeviceLost, EngineError, OutOfMemory, load_engine
+from gpu_worker.engine.backends import make_backend, resolve
 from gpu_worker.engine.cuda.ops import CudaOps
 from gpu_worker.engine.golden.cases import CASES
 from gpu_worker.engine.golden.check import differences
+from gpu_worker.engine.golden.inputs import below
+from gpu_worker.engine.golden.models import MODELS, VOCABULARY
 from gpu_worker.engine.numerics import EXACT, Exact
+from gpu_worker.engine.tensors import write_tensors
 
 MODULE = "gpu_worker.engine.cuda.cupydevice"
 
@@ -112,3 +117,41 @@ def test_uploads_do_not_follow_what_the_caller_does_next(cupydevice: Any) -> Non
     values[:] = 0
 
     assert device.download([array, array[1:3]])[1].tolist() == [1, 2]
+
+
+def test_the_backend_makes_its_operations(cupydevice: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ``load_engine`` and ``check_golden`` call for the backend cupy."""
+    monkeypatch.setattr("gpu_worker.engine.cuda.available.find_spec", lambda name: name)
+
+    assert resolve("auto", 0) == "cupy"
+    assert resolve("auto", 1) == "numpy"
+    assert isinstance(make_backend("cupy", "exact8", 0)(), CudaOps)
+
+
+def test_float_numerics_are_refused(cupydevice: Any) -> None:
+    with pytest.raises(EngineError, match="'float16' is not computed on CUDA devices; use the"):
+        make_backend("cupy", "float16", 0)
+
+
+def test_a_whole_engine_through_cupy(
+    cupydevice: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a manifest and files: the processor's bits."""
+    monkeypatch.setattr("gpu_worker.engine.cuda.available.find_spec", lambda name: name)
+    model = next(model for model in MODELS if model.name == "modernbert mean")
+    path = tmp_path / "weights.safetensors"
+    write_tensors(path, model.tensors(EXACT["exact16"]))
+    manifest = {
+        "architecture": "modernbert", "numerics": "exact16", "vocabulary": VOCABULARY,
+        "max_tokens": 150, "width": 48, "dtype": "<f4", "config": model.config.fields(),
+    }  # fmt: skip
+    lengths = np.array([20, 70, 5], np.uint32)
+    tokens = below(5, 95, VOCABULARY)
+    found = []
+    for backend in ("numpy", "cupy"):
+        engine = load_engine(manifest, {path.name: path}, backend=backend)
+        (chunk,) = engine.run("embed", lengths, tokens, 10)
+        engine.close()
+        found.append(chunk.values.view(np.uint32))
+
+    assert np.array_equal(*found)
