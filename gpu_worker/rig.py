@@ -47,6 +47,8 @@ _HANDSHAKE_SECONDS = 30.0
 _GOODBYE_SECONDS = 3.0
 """How long a rig that leaves waits for the answers to its releases."""
 _MOST_CREDIT = 64
+_LATE_SECONDS = 60.0
+"""How long a rig with a device that is ready waits for the others before it joins a pool."""
 
 
 class NoDevices(Exception):  # noqa: N818 - named for what happened
@@ -94,6 +96,7 @@ class Rig:
             Seat(spec, counters, open_device)
             for spec, counters in zip(specs, self.telemetry.devices, strict=True)
         ]
+        self._patience = _LATE_SECONDS
         self._seat_news = trio.Event()  # set and replaced when a seat opens or closes
         cache = ModelCache(config.cache, limit=config.cache_limit, tls=_tls(config))
         self._models = Models(cache, self._seats, self.telemetry, self.changed)
@@ -203,13 +206,15 @@ class Rig:
         session.leave()
 
     async def _wait_for_devices(self) -> None:
-        """Return once every device has had its first chance, and one of them is ready."""
-        for seat in self._seats:
-            await seat.settled.wait()
+        """Return once a device is ready, and at the start the others have had time to be."""
         while not self._devices_open:
             if all(seat.out is not None for seat in self._seats):
                 raise NoDevices("; ".join(f"{s.spec.name}: {s.out}" for s in self._seats))
             await self._seat_news.wait()
+        with trio.move_on_after(self._patience):
+            for seat in self._seats:
+                await seat.settled.wait()
+        self._patience = 0.0
 
     async def _watch_sensors(self) -> None:
         nvml = await trio.to_thread.run_sync(open_nvml)

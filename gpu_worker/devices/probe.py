@@ -13,12 +13,9 @@ import sys
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-_SECONDS = 120.0  # CuPy's first import on a cold disk takes long
+from gpu_worker.engine.cuda.available import NO_CUPY
 
-NO_CUPY = (
-    "CuPy is not installed: pip install 'inferpool[cuda12]' for drivers from 525 on, "
-    "or 'inferpool[cuda13]' from 580 on"
-)
+_SECONDS = 120.0  # CuPy's first import on a cold disk takes long
 
 
 @dataclass(frozen=True, slots=True)

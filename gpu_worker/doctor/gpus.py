@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from gpu_worker.devices.probe import NO_CUPY, Gpu, GpuProbe
+from gpu_worker.devices.probe import Gpu, GpuProbe
 from gpu_worker.doctor.findings import Finding, failure, ok, warning
+from gpu_worker.engine.cuda.available import NO_CUPY
 
 _GIB = 1 << 30
 

@@ -318,6 +318,40 @@ async def test_a_rig_can_be_stopped_before_its_devices_are_ready(
             rig.stop()
 
 
+async def test_a_device_that_hangs_at_the_start_does_not_keep_the_others_from_joining(
+    pool, tmp_path, nursery, autojump_clock
+) -> None:
+    """The rig waits a minute for it, once."""
+
+    class Late(SlowDevice):
+        async def serve(self, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
+            if self.spec.index == 1:
+                await trio.sleep(500)
+            await super().serve(task_status=task_status)
+
+    bench = Bench(1.0, 1.0)
+    config = RigConfig(
+        pools=(ADDRESS,),
+        user="a.b",
+        token="secret",
+        cache=tmp_path,
+        devices=(DeviceSpec(0, "slow0", "numpy"), DeviceSpec(1, "slow1", "numpy")),
+    )
+    rig = Rig(config, connector=pool.connector, open_device=lambda s, t: Late(s, t, bench))
+    nursery.start_soon(rig.run)
+    session = await pool.session()
+    joined = trio.current_time()
+    await session.cut()
+    again = await pool.session(1)
+
+    assert 60 <= joined < 65
+    assert trio.current_time() - joined < 10
+    await trio.sleep(500)
+    again.give(1, rows_of(200))
+    await pool.until(lambda: len(pool.rows(1)) == 200)
+    assert {device for device, _ in bench.begun} == {0, 1}
+
+
 class Mad(SlowDevice):
     """Its first run skips rows."""
 

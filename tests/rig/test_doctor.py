@@ -21,13 +21,14 @@ from scripted_pool import ScriptedPool
 from gpu_worker.commands.doctor import doctor
 from gpu_worker.config import PoolAddress, parse_pool
 from gpu_worker.devices.choice import DeviceSpec
-from gpu_worker.devices.probe import NO_CUPY, Gpu, GpuProbe
+from gpu_worker.devices.probe import Gpu, GpuProbe
 from gpu_worker.doctor import machine
 from gpu_worker.doctor.connection import check_pool, clocks
 from gpu_worker.doctor.devices import check_device
 from gpu_worker.doctor.findings import Finding
 from gpu_worker.doctor.gpus import check_gpus
 from gpu_worker.engine import EngineError
+from gpu_worker.engine.cuda.available import NO_CUPY
 from stratum.server import open_listeners
 
 GPU = Gpu(0, "NVIDIA H200", 139 << 30, "0000:1B:00.0", "9.0")

@@ -23,8 +23,9 @@ from scripted_pool import PoolSession, ScriptedPool, digests_of, rows_of
 
 from gpu_worker.commands.worker import worker
 from gpu_worker.config import PoolAddress, RigConfig
+from gpu_worker.engine import EngineError
 from gpu_worker.metrics import TelemetryCollector
-from gpu_worker.rig import Rig
+from gpu_worker.rig import NoDevices, Rig
 from gpu_worker.telemetry import Telemetry, count_reason
 from stratum import messages as wire
 from stratum.server import open_listeners
@@ -101,7 +102,6 @@ def test_a_machine_that_computes_other_bits_is_refused(
 ) -> None:
     """The canaries' reason is what the miner reads."""
     from gpu_worker.commands import worker as command  # noqa: F401 - the module is patched
-    from gpu_worker.engine import EngineError
 
     def sick() -> None:
         raise EngineError("this thread flushes denormals to zero")
@@ -110,6 +110,37 @@ def test_a_machine_that_computes_other_bits_is_refused(
 
     text = refused("--pool", POOL, "--user", "a.b", "--token-file", str(token))
     assert "flushes denormals" in text
+
+
+def test_a_processor_whose_golden_vectors_differ_is_refused(
+    token: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything is dialled; the operation is named."""
+
+    def wrong(backend: str) -> None:
+        raise EngineError("gelu in exact8 differs at output")
+
+    monkeypatch.setattr(sys.modules["gpu_worker.commands.worker"], "check_golden", wrong)
+
+    text = refused("--pool", POOL, "--user", "a.b", "--token-file", str(token))
+    assert "this machine cannot compute for a pool: gelu in exact8 differs" in text
+
+
+def test_a_rig_without_a_device_that_can_compute_ends_with_the_reason(
+    token: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line and status 1, however deep in tasks it was found out."""
+
+    async def run(rig: Rig, console: Any) -> None:
+        raise ExceptionGroup("tasks", [NoDevices("gpu0: its golden vectors differ")])
+
+    module = sys.modules["gpu_worker.commands.worker"]
+    monkeypatch.setattr(module, "run_until_signalled", run)
+    monkeypatch.setattr(module, "check_golden", lambda backend: None)
+
+    text = refused("--pool", POOL, "--user", "a.b", "--token-file", str(token), "--threads", "1")
+    assert "no device of this machine can compute" in text
+    assert "gpu0: its golden vectors differ" in text
 
 
 class Process:
