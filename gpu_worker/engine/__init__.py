@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from gpu_worker.engine.errors import DeviceLost, EngineError, OutOfMemory
 from gpu_worker.engine.interface import Chunk, Engine
+from gpu_worker.engine.numerics import SUPPORTED
 
 __all__ = [
     "SUPPORTED_NUMERICS",
@@ -25,8 +26,9 @@ __all__ = [
     "quantise",
 ]
 
-SUPPORTED_NUMERICS: Final = ("exact16", "exact13", "exact8w", "exact8")
-"""What ``quantise`` makes and ``load_engine`` computes; the first is the default."""
+SUPPORTED_NUMERICS: Final = SUPPORTED
+"""What ``quantise`` makes and ``load_engine`` computes; the first is the default. Results of the
+last three agree within the manifest's tolerance only."""
 
 
 def load_engine(

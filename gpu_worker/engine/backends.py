@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from typing import Final
 
 from gpu_worker.engine.errors import EngineError
-from gpu_worker.engine.numerics import EXACT, check_numerics
+from gpu_worker.engine.numerics import EXACT, Exact, check_numerics
 from gpu_worker.engine.ops import Ops
 
 BACKENDS: Final = ("auto", "numpy", "cupy")
@@ -37,12 +37,17 @@ def resolve(backend: str, device: int = 0, numerics: str = "exact16") -> str:
 
 def make_backend(backend: str, numerics: str, device: int = 0) -> Callable[[], Ops]:
     """What makes the operations of one thread. ``backend`` is one that ``resolve`` gives."""
-    exact = EXACT[check_numerics(numerics)]
+    exact = EXACT.get(check_numerics(numerics))
     if backend == "cupy":
-        from gpu_worker.engine.cuda.cupydevice import CupyDevice
-        from gpu_worker.engine.cuda.ops import CudaOps
+        return _on_cuda(exact, numerics, device)
+    if exact is None:
+        if numba_is_used():
+            from gpu_worker.engine.ops_float_numba import NumbaFloatOps
 
-        return lambda: CudaOps(exact, CupyDevice(device))
+            return NumbaFloatOps
+        from gpu_worker.engine.ops_float import FloatOps
+
+        return FloatOps
     if numba_is_used():
         from gpu_worker.engine.ops_numba import NumbaOps
 
@@ -50,6 +55,18 @@ def make_backend(backend: str, numerics: str, device: int = 0) -> Callable[[], O
     from gpu_worker.engine.ops_numpy import NumpyOps
 
     return lambda: NumpyOps(exact)
+
+
+def _on_cuda(exact: Exact | None, numerics: str, device: int) -> Callable[[], Ops]:
+    if exact is None:
+        raise EngineError(
+            f"numerics {numerics!r} is not computed on CUDA devices; use the backend numpy, or a "
+            f"model registered in one of {', '.join(EXACT)}"
+        )
+    from gpu_worker.engine.cuda.cupydevice import CupyDevice
+    from gpu_worker.engine.cuda.ops import CudaOps
+
+    return lambda: CudaOps(exact, CupyDevice(device))
 
 
 def numba_is_used() -> bool:

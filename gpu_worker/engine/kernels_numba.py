@@ -315,6 +315,21 @@ def _quantise_head(x, out, part, h, r, scales, failed):
     scales[part, h, r] = a / _TOP16
 
 
+@_compiled
+def exp2(z, shifted, first, last, top):
+    """2^(z - top) in place for entries ``first`` to ``last``; ``shifted`` is scratch like ``z``."""
+    bits, shifts = z.view(np.int32), shifted.view(np.int32)
+    for k in range(first, last):
+        x = max(z[k] - top, EXP2_LOWEST)
+        whole = x + _ROUNDER
+        shifted[k] = whole
+        f = x - (whole - _ROUNDER)
+        z[k] = (((((_E6 * f + _E5) * f + _E4) * f + _E3) * f + _E2) * f + _E1) * f + _E0
+    # The integer in the low bits of the shifted value, moved to the exponent.
+    for k in range(first, last):
+        bits[k] = np.int32(bits[k] + np.int32(shifts[k] << 23))
+
+
 @_exact_sum
 def _sum(parts, first, last):
     """Integers of at most 2^38 in float32, at most 32,768 of them: below 2^53."""
@@ -336,7 +351,7 @@ def softmax(dots, query_scale, key_scale, value_scale, first_query, first_key, w
     """
     count, rows, queries, keys = dots.shape
     z, shifted = np.empty(keys, np.float32), np.empty(keys, np.float32)
-    bits, shifts = z.view(np.int32), shifted.view(np.int32)
+    bits = z.view(np.int32)
     cell = np.empty(1, np.float32)
     for h in range(count):
         for r in range(rows):
@@ -365,17 +380,7 @@ def softmax(dots, query_scale, key_scale, value_scale, first_query, first_key, w
                     failed[r, q] = True
                     z[:] = _ZERO
                     top = _ZERO
-                for k in range(first, last):
-                    x = max(z[k] - top, EXP2_LOWEST)
-                    whole = x + _ROUNDER
-                    shifted[k] = whole
-                    f = x - (whole - _ROUNDER)
-                    z[k] = (
-                        ((((_E6 * f + _E5) * f + _E4) * f + _E3) * f + _E2) * f + _E1
-                    ) * f + _E0
-                # The integer in the low bits of the shifted value, moved to the exponent.
-                for k in range(first, last):
-                    bits[k] = np.int32(bits[k] + np.int32(shifts[k] << 23))
+                exp2(z, shifted, first, last, top)
                 for k in range(first, last):
                     shifted[k] = np.rint(z[k] * DENOMINATOR)
                 total = _sum(shifted, first, last)
@@ -386,9 +391,7 @@ def softmax(dots, query_scale, key_scale, value_scale, first_query, first_key, w
                 ratio = _TOP_PROBABILITY / a
                 for k in range(first, last):
                     row[k] = min(np.rint(z[k] * ratio), _TOP_PROBABILITY)
-                factor[h, r, q] = (a / _TOP_PROBABILITY) / (
-                    np.float32(total) * _DENOMINATOR_UNIT
-                )
+                factor[h, r, q] = (a / _TOP_PROBABILITY) / (np.float32(total) * _DENOMINATOR_UNIT)
 
 
 @_compiled

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +21,7 @@ from gpu_worker.engine.ops import (
     score_factor,
 )
 from gpu_worker.engine.ops_numpy import NumpyOps
-
-PAIRS: Final = 65_536
-"""Query-key pairs that attention works on at a time: half a megabyte of them."""
-_NO_TABLE: Final = np.empty((0, 1), np.float32)
-_NO_POSITIONS: Final = np.empty((0, 1, 1), np.float32)
+from gpu_worker.engine.pairs import NO_POSITIONS, NO_TABLE, blocks_of_pairs, seen_keys
 
 
 class NumbaOps(NumpyOps):
@@ -76,7 +72,9 @@ class NumbaOps(NumpyOps):
     def dense_act(self, x: Operand, weight: Weight, activation: str, failed: Bools) -> Operand:
         """See ``Ops.dense_act``. The result takes the place of the sums."""
         totals = self._totals(x.values, weight.values.T, "wide")
-        return self._behind(kernels.dense_act, totals, totals.shape[1], x, weight, activation, failed)
+        return self._behind(
+            kernels.dense_act, totals, totals.shape[1], x, weight, activation, failed
+        )
 
     def dense_glu(self, x: Operand, weight: Weight, activation: str, failed: Bools) -> Operand:
         """See ``Ops.dense_glu``."""
@@ -116,7 +114,7 @@ class NumbaOps(NumpyOps):
         out = np.empty((batch.tokens.shape[0], word.shape[1]), np.float32)
         # Tables may be mapped files, which numba knows as plain arrays only.
         kernels.embed_norm(
-            np.asarray(word), _NO_POSITIONS if position is None else np.asarray(position),
+            np.asarray(word), NO_POSITIONS if position is None else np.asarray(position),
             batch.tokens, batch.segments, batch.positions, norm.gain, norm.bias, norm.eps, out,
             batch.failed,
         )  # fmt: skip
@@ -139,7 +137,7 @@ class NumbaOps(NumpyOps):
         totals = self._totals(x.values, qkv.values.T, "wide")
         integers = self._scratch.take("heads", (3, heads, tokens, size), np.float64)
         scales = self._scratch.take("head scales", (3, heads, tokens), np.float32)
-        cos, sin = (_NO_TABLE, _NO_TABLE) if rope is None else (rope.cos, rope.sin)
+        cos, sin = (NO_TABLE, NO_TABLE) if rope is None else (rope.cos, rope.sin)
         kernels.heads(
             totals, x.scale, qkv.scale, qkv.bias, np.asarray(cos), np.asarray(sin),
             batch.positions, integers, scales, score_factor(size), batch.failed,
@@ -151,24 +149,22 @@ class NumbaOps(NumpyOps):
             parts = integers[:, :, own].reshape(*shape, size)
             sizes = scales[:, :, own].reshape(shape)
             failed = batch.failed[own].reshape(shape[2:])
-            for rows, queries in _blocks_of_pairs(group.rows, heads, group.length):
-                self._attend(
+            for rows, queries in blocks_of_pairs(group.rows, heads, group.length):
+                self._attend_block(
                     parts[:, :, rows], sizes[:, :, rows], queries, window, failed[rows, queries],
                     context, group.start + rows.start * group.length,
                 )  # fmt: skip
         values = self._scratch.take("context integers", context.shape, self._carrier)
         return self._quantised(context, values, batch.failed)
 
-    def _attend(
+    def _attend_block(
         self, parts: NDArray[np.float64], scales: F32, queries: slice, window: int, failed: Bools,
         context: F32, start: int,
     ) -> None:  # fmt: skip
         """Some rows of one length, some queries: ``parts`` [3, heads, rows, length, d]."""
         _, heads, rows, length, size = parts.shape
         first, last = queries.start, queries.stop
-        keys = slice(max(0, first - window), min(length, last + window)) if window else slice(
-            0, length
-        )
+        keys = seen_keys(queries, length, window)
         query, key, value = parts[0][:, :, queries], parts[1][:, :, keys], parts[2][:, :, keys]
         take = self._scratch.take
         dots = take("pairs", (heads, rows, last - first, keys.stop - keys.start), np.float64)
@@ -181,14 +177,3 @@ class NumbaOps(NumpyOps):
         sums = take("pairs sums", (heads, rows, last - first, size), np.float64)
         np.matmul(dots, value, out=sums)  # exact: below 2^53 to 32,768 keys
         kernels.context(sums, factor, start, length, first, context)
-
-
-def _blocks_of_pairs(rows: int, heads: int, length: int) -> list[tuple[slice, slice]]:
-    """Slices of rows and of queries with about PAIRS pairs each, over all heads."""
-    queries = min(length, max(1, PAIRS // (length * heads)))
-    step = max(1, PAIRS // (length * heads * queries)) if queries == length else 1
-    return [
-        (slice(r, min(r + step, rows)), slice(q, min(q + queries, length)))
-        for r in range(0, rows, step)
-        for q in range(0, length, queries)
-    ]

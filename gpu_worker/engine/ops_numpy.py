@@ -32,6 +32,7 @@ from gpu_worker.engine.ops import (
     power_of_two,
     score_factor,
 )
+from gpu_worker.engine.pairs import seen_keys
 from gpu_worker.engine.polynomials import (
     ACTIVATIONS,
     EXP2,
@@ -299,7 +300,7 @@ class NumpyOps(Ops):
             out = context[:, :, own].reshape(shape).transpose(2, 0, 1, 3)
             bad = failed[own].reshape(group.rows, group.length)
             for rows, some, queries in _pair_blocks(group.rows, heads, group.length):
-                keys = _seen_keys(queries, group.length, window)
+                keys = seen_keys(queries, group.length, window)
                 self._attend(
                     query[rows, some, :, queries],
                     key[rows, some, :, keys],
@@ -481,13 +482,6 @@ def _rotate(x: F32, cos: F32, sin: F32) -> None:
     second *= cos
     second += crossed
     first[...] = turned
-
-
-def _seen_keys(queries: slice, length: int, window: int) -> slice:
-    """The keys that any of these queries sees."""
-    if window == 0:
-        return slice(0, length)
-    return slice(max(0, queries.start - window), min(length, queries.stop + window))
 
 
 def _hidden(queries: slice, keys: slice, length: int, window: int) -> Bools | None:

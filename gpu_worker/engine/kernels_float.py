@@ -1,0 +1,163 @@
+"""What lies between the products of the float numerics, compiled by numba.
+
+Here the compiler may fuse and reassociate: results are compared within a tolerance. It may not
+assume that values are finite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import sqrt
+from typing import Any, Final
+
+import numpy as np
+from numba import njit
+
+from gpu_worker.engine.kernels_numba import activate, exp2
+
+_compiled: Final[Callable[..., Any]] = njit(
+    nogil=True,
+    cache=True,
+    fastmath={"reassoc", "contract", "arcp", "nsz"},
+    error_model="numpy",
+)
+_ZERO: Final = np.float32(0)
+_ONE: Final = np.float32(1)
+
+
+@_compiled
+def _norm_row(x, gain, bias, eps, out):
+    width = x.shape[0]
+    total = _ZERO
+    for i in range(width):
+        total += x[i]
+    mean = np.float32(total / np.float32(width))
+    squares = _ZERO
+    for i in range(width):
+        d = x[i] - mean
+        squares += d * d
+    factor = np.float32(1.0 / sqrt(np.float64(squares) / width + eps))
+    for i in range(width):
+        out[i] = ((x[i] - mean) * factor) * gain[i] + bias[i]
+
+
+@_compiled
+def dense_norm(sums, bias, residual, gain, shift, eps):
+    """norm(sums + bias + residual), into ``residual``."""
+    work = np.empty(sums.shape[1], np.float32)
+    for r in range(sums.shape[0]):
+        for i in range(sums.shape[1]):
+            work[i] = sums[r, i] + bias[i] + residual[r, i]
+        _norm_row(work, gain, shift, eps, residual[r])
+
+
+@_compiled
+def dense_add(sums, bias, residual):
+    """sums + bias + residual, into ``residual``."""
+    for r in range(sums.shape[0]):
+        for i in range(sums.shape[1]):
+            residual[r, i] += sums[r, i] + bias[i]
+
+
+@_compiled
+def dense_act(sums, bias, code):
+    """activation(sums + bias), in place."""
+    for r in range(sums.shape[0]):
+        for i in range(sums.shape[1]):
+            sums[r, i] += bias[i]
+        activate(sums[r], code)
+
+
+@_compiled
+def dense_glu(sums, bias, code, out):
+    """activation(first half) · second half of sums + bias."""
+    width = out.shape[1]
+    for r in range(sums.shape[0]):
+        for i in range(2 * width):
+            sums[r, i] += bias[i]
+        activate(sums[r, :width], code)
+        for i in range(width):
+            out[r, i] = sums[r, i] * sums[r, width + i]
+
+
+@_compiled
+def norm(x, gain, bias, eps, out):
+    """Layer norm of rows."""
+    for r in range(x.shape[0]):
+        _norm_row(x[r], gain, bias, eps, out[r])
+
+
+@_compiled
+def embed_norm(word, position, tokens, segments, positions, gain, bias, eps, out):
+    """norm(word + position); ``position`` has no rows where positions are rotary."""
+    width = word.shape[1]
+    work = np.empty(width, np.float32)
+    for r in range(tokens.shape[0]):
+        work[:] = word[tokens[r]]
+        if position.shape[0]:
+            place = position[segments[r], positions[r]]
+            for i in range(width):
+                work[i] += place[i]
+        _norm_row(work, gain, bias, eps, out[r])
+
+
+@_compiled
+def heads(sums, bias, cos, sin, positions, factor, out):
+    """sums [tokens, 3·heads·d] + bias, turned, into ``out`` [3, heads, tokens, d]."""
+    parts, count, tokens, size = out.shape
+    half = size // 2
+    for r in range(tokens):
+        for part in range(parts):
+            for h in range(count):
+                begin = (part * count + h) * size
+                to = out[part, h, r]
+                for i in range(size):
+                    to[i] = sums[r, begin + i] + bias[begin + i]
+                if part < 2 and cos.shape[0]:
+                    c, s = cos[positions[r]], sin[positions[r]]
+                    for i in range(half):
+                        first, second = to[i], to[half + i]
+                        to[i] = first * c[i] - second * s[i]
+                        to[half + i] = second * c[i] + first * s[i]
+                if part == 0:
+                    for i in range(size):
+                        to[i] *= factor
+
+
+@_compiled
+def softmax(scores, first_query, first_key, window):
+    """2^(score - largest) over its sum, for [heads, rows, queries, keys], in place."""
+    count, rows, queries, keys = scores.shape
+    shifted = np.empty(keys, np.float32)
+    for h in range(count):
+        for r in range(rows):
+            for q in range(queries):
+                row = scores[h, r, q]
+                first, last = 0, keys
+                if window:
+                    place = first_query + q - first_key
+                    first, last = max(0, place - window), min(keys, place + window + 1)
+                    row[:first] = _ZERO
+                    row[last:] = _ZERO
+                top = row[first]
+                for k in range(first, last):
+                    top = max(top, row[k])
+                exp2(row, shifted, first, last, top)
+                total = _ZERO
+                for k in range(first, last):
+                    total += row[k]
+                share = _ONE / total
+                for k in range(first, last):
+                    row[k] *= share
+
+
+@_compiled
+def context(sums, start, length, first_query, out):
+    """[heads, rows, queries, d] into ``out`` [tokens, heads·d]."""
+    count, rows, queries, size = sums.shape
+    for r in range(rows):
+        for q in range(queries):
+            token = start + r * length + first_query + q
+            for h in range(count):
+                for i in range(size):
+                    out[token, h * size + i] = sums[h, r, q, i]
