@@ -115,8 +115,9 @@ def equal_lengths(lengths: Sequence[int]) -> tuple[Group, ...]:
 def row_positions(lengths: Sequence[int]) -> I64:
     """Each token's place in its row."""
     sizes = np.asarray(lengths, np.int64)
-    starts = np.cumsum(sizes) - sizes
-    return np.arange(int(sizes.sum()), dtype=np.int64) - np.repeat(starts, sizes)
+    ends = np.cumsum(sizes, dtype=np.int64)
+    total = int(np.sum(sizes, dtype=np.int64))
+    return np.arange(total, dtype=np.int64) - np.repeat(ends - sizes, sizes)
 
 
 def row_segments(tokens: NDArray[np.uint32], lengths: Sequence[int], separator: int) -> I64:

@@ -27,15 +27,20 @@ NEVER = {
 }  # fmt: skip
 """Functions of NumPy that must not be called at all."""
 
-ONLY_EXACT = {"sum", "dot", "vdot", "vecdot", "matvec", "vecmat", "matmul", "cumsum", "trace"}
+ONLY_EXACT = {"sum", "dot", "vdot", "vecdot", "matvec", "vecmat", "matmul", "cumsum"}
 """Functions and methods that need the mark, but for sums of integers that say so by dtype."""
 
 ARRAY_METHODS = {"mean", "std", "var", "prod", "cumprod"}
 INTEGER_DTYPES = {"int64", "uint64", "int32"}
 
+FLOAT_NUMERICS = {"ops_float.py", "ops_float_numba.py", "kernels_float.py", "tolerance.py"}
+"""What computes the float numerics, and what compares their results."""
+
 
 def findings(source: str) -> Iterator[tuple[int, str]]:
     lines = source.splitlines()
+    if "from numba import" in source:
+        yield from untyped_literals(source)
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.expr | ast.AugAssign):
             continue
@@ -78,7 +83,21 @@ def forbidden(node: ast.expr | ast.AugAssign) -> str | None:
     return None
 
 
-@pytest.mark.parametrize("path", sorted(ENGINE.rglob("*.py")), ids=lambda path: path.name)
+def untyped_literals(source: str) -> Iterator[tuple[int, str]]:
+    """Float literals in functions that numba compiles: they turn float32 into float64 there."""
+    for function in ast.walk(ast.parse(source)):
+        if isinstance(function, ast.FunctionDef) and function.decorator_list:
+            for node in ast.walk(function):
+                literal = node.value if isinstance(node, ast.Constant) else None
+                if isinstance(literal, float) and literal not in (0, 1):
+                    yield node.lineno, f"literal {literal}"
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted(path for path in ENGINE.rglob("*.py") if path.name not in FLOAT_NUMERICS),
+    ids=lambda path: path.name,
+)
 def test_the_engine_uses_none_of_them(path: Path) -> None:
     found = [f"{path.name}:{line}: {what}" for line, what in findings(path.read_text("utf-8"))]
 
@@ -109,6 +128,28 @@ def test_the_lint_sees(line: str) -> None:
 )  # fmt: skip
 def test_the_lint_lets_pass(line: str) -> None:
     assert not list(findings(line))
+
+
+def test_the_exact_operations_import_nothing_of_the_float_numerics() -> None:
+    """Else the exemption would reach them."""
+    modules = {name.removesuffix(".py") for name in FLOAT_NUMERICS}
+    for path in ENGINE.glob("*ops*.py"):
+        if path.name not in FLOAT_NUMERICS:
+            imported = {
+                node.module.rpartition(".")[2]
+                for node in ast.walk(ast.parse(path.read_text("utf-8")))
+                if isinstance(node, ast.ImportFrom) and node.module
+            }
+
+            assert not imported & modules
+
+
+def test_compiled_functions_have_typed_constants() -> None:
+    """A literal of one's own in a compiled function is found, a typed constant is not."""
+    source = "from numba import njit\n@njit\ndef f(x):\n    return x * {}\n"
+
+    assert list(findings(source.format("0.5")))
+    assert not list(findings(source.format("HALF")))
 
 
 def test_the_mark_counts_within_a_call_of_several_lines() -> None:
