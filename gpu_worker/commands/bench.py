@@ -42,7 +42,7 @@ from gpu_worker.samplemodel import NAME
     "numerics",
     multiple=True,
     type=click.Choice(SUPPORTED_NUMERICS),
-    help="May be given more than once.  [default: all]",
+    help="May be given more than once.  [default: all that the devices compute]",
 )
 @backend_option
 @devices_option
@@ -87,9 +87,8 @@ def bench(
         folder = None if source is None else find_model(source)
     except ValueError as error:
         raise click.ClickException(f"--model {error}") from None
-    wanted = numerics or SUPPORTED_NUMERICS
     try:
-        measured, workload = trio.run(_measure, specs, folder, wanted, rows, length, seconds)
+        measured, workload = trio.run(_measure, specs, folder, numerics, rows, length, seconds)
     except* (EngineError, ValueError) as group:
         raise click.ClickException(str(first_of(group))) from None
     facts: dict[str, Any] = {
@@ -112,9 +111,10 @@ async def _measure(
     length: int | None,
     seconds: float,
 ) -> tuple[list[Measurement], Workload]:
+    """Measure in ``numerics``; in all that the devices compute when it is empty."""
     measured: list[Measurement] = []
     async with holding(specs) as devices:
-        for one in numerics:
+        for one in numerics or SUPPORTED_NUMERICS:
             with tempfile.TemporaryDirectory(prefix="inferpool-bench-") as place:
                 manifest, files = await trio.to_thread.run_sync(prepare, folder, Path(place), one)
                 workload = Workload.random(
@@ -123,7 +123,12 @@ async def _measure(
                     vocabulary=manifest["vocabulary"],
                     length=length,
                 )
-                measured += await measure(devices, manifest, files, workload, seconds=seconds)
+                try:
+                    measured += await measure(devices, manifest, files, workload, seconds=seconds)
+                except* EngineError as group:
+                    if numerics or one == SUPPORTED_NUMERICS[0]:
+                        raise
+                    click.echo(f"{one} is left out: {first_of(group)}", err=True)
     return measured, workload
 
 

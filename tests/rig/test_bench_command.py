@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from gpu_worker import bench as measuring
 from gpu_worker.bench import Workload, holding, measure
 from gpu_worker.commands.bench import bench
 from gpu_worker.devices.choice import choose_devices
+from gpu_worker.engine import EngineError
 from gpu_worker.modelsource import find_model
 from gpu_worker.nvml import GpuReading
 from gpu_worker.samplemodel import write_sample_model
@@ -85,6 +88,32 @@ def test_what_cannot_be_measured_is_refused_in_words(options: tuple[str, ...], w
 
     assert result.exit_code == 1
     assert words in " ".join(result.output.split())
+
+
+def test_numerics_that_the_devices_do_not_compute_are_left_out_unless_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The float lane, on a GPU."""
+    real = measuring.measure
+
+    async def without_exact8(devices: Any, manifest: Any, *rest: Any, **options: Any) -> Any:
+        if manifest["numerics"] == "exact8":
+            raise EngineError("exact8 is not computed here")
+        return await real(devices, manifest, *rest, **options)
+
+    module = sys.modules["gpu_worker.commands.bench"]
+    monkeypatch.setattr(module, "measure", without_exact8)
+    monkeypatch.setattr(module, "SUPPORTED_NUMERICS", ("exact16", "exact8"))
+    options = ["--backend", "numpy", "--rows", "2", "--tokens", "4", "--seconds", "0", "--json"]
+
+    result = CliRunner().invoke(bench, options)
+    assert result.exit_code == 0, result.output
+    assert [one["numerics"] for one in json.loads(result.stdout)["results"]] == ["exact16"]
+    assert "exact8 is left out: exact8 is not computed here" in result.stderr
+
+    asked = CliRunner().invoke(bench, [*options, "--numerics", "exact8"])
+    assert asked.exit_code == 1
+    assert "exact8 is not computed here" in asked.output
 
 
 def test_a_folder_that_holds_no_model_is_refused(tmp_path: Path) -> None:
