@@ -44,9 +44,11 @@ NONE, GELU, GELU_TANH, RELU, TANH = range(5)
 ACTIVATION_CODES: Final = {"gelu": GELU, "gelu_tanh": GELU_TANH, "relu": RELU, "tanh": TANH}
 
 _exact_sum: Final[Callable[..., Any]] = njit(
-    # Only for sums that are exact in any order.
-    nogil=True, cache=True, fastmath={"reassoc"}, error_model="numpy"
-)  # fmt: skip
+    nogil=True,
+    cache=True,
+    fastmath={"reassoc"},  # exact: for sums that are the same in any order
+    error_model="numpy",
+)
 
 _MAGNITUDE: Final = np.int32(0x7FFFFFFF)
 _RANGE_BITS: Final = np.int32(np.array(RANGE).view(np.int32))

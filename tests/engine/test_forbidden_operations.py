@@ -64,6 +64,8 @@ def forbidden(node: ast.expr | ast.AugAssign) -> str | None:
         return "**=" if isinstance(node.op, ast.Pow) else None
     if not isinstance(node, ast.Call):
         return None
+    if any(k.arg == "fastmath" and not _is_false(k.value) for k in node.keywords):
+        return "unmarked fastmath"
     function = node.func
     if not isinstance(function, ast.Attribute):
         return None
@@ -111,6 +113,7 @@ def test_the_engine_uses_none_of_them(path: Path) -> None:
         "x.sum()", "np.sum(x)", "np.einsum('ij,ij->i', x, x)", "x @ y", "x.dot(y)",
         "np.matmul(x, y)", "np.add.reduce(x)", "x**3", "x**0.5", "x **= 2", "np.power(x, 2)",
         "np.linalg.norm(x)  # exact: no", "np.mean(x)  # exact: no", "np.vecdot(x, x)",
+        "njit(fastmath=True)", "njit(fastmath={'reassoc'})",
     ],
 )  # fmt: skip
 def test_the_lint_sees(line: str) -> None:
@@ -124,6 +127,7 @@ def test_the_lint_sees(line: str) -> None:
         "x**2", "np.maximum.reduce(x)", "2.0**-50", "np.max(x, axis=1)", "np.rint(x)",
         "np.sum(x, axis=1)  # exact: int64", "np.sum(x, dtype=np.int64)", "x @ y  # exact: ints",
         "exp2(x)", "np.sqrt(x)", "path.exists()", "model.norm(x)",
+        "njit(fastmath=False)", "njit(fastmath={'reassoc'})  # exact: integers below 2^53",
     ],
 )  # fmt: skip
 def test_the_lint_lets_pass(line: str) -> None:

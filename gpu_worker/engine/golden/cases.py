@@ -220,7 +220,7 @@ def _pooling(ops: Ops, numerics: Exact) -> Named:
 
 def _model(model: TinyModel) -> Run:
     def run(ops: Ops, numerics: Exact) -> Named:
-        yield from model.trace(ops, numerics)
+        yield from model.compute(ops, numerics)
 
     return run
 

@@ -54,7 +54,7 @@ class TinyModel:
                 tensors[name] = uniform(seed, wanted.tables[name])
         return tensors
 
-    def trace(self, ops: Ops, numerics: Exact) -> Iterator[tuple[str, Array | Operand]]:
+    def compute(self, ops: Ops, numerics: Exact) -> Iterator[tuple[str, Array | Operand]]:
         """What every operation gives, in order, and the rows' results."""
         with TemporaryDirectory() as folder:
             path = Path(folder, "weights.safetensors")
