@@ -53,6 +53,10 @@ def findings(source: str) -> Iterator[tuple[int, str]]:
         yield node.lineno, what
 
 
+def _is_false(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value is False
+
+
 def forbidden(node: ast.expr | ast.AugAssign) -> str | None:
     if isinstance(node, ast.BinOp | ast.AugAssign):
         if isinstance(node.op, ast.MatMult):
