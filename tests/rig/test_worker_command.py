@@ -143,6 +143,16 @@ def test_a_rig_without_a_device_that_can_compute_ends_with_the_reason(
     assert "gpu0: its golden vectors differ" in text
 
 
+WITHOUT_GOLDEN_VECTORS = """
+import sys
+import gpu_worker.commands.worker
+module = sys.modules["gpu_worker.commands.worker"]
+module.check_golden = lambda backend: None
+module.worker()
+"""
+"""They take seconds of computing, which one of these tests is enough for."""
+
+
 class Process:
     """A rig in a process of its own, and what it logged."""
 
@@ -182,13 +192,14 @@ async def tcp_pool(nursery: trio.Nursery) -> ScriptedPool:
 
 @pytest.fixture
 async def start(nursery: trio.Nursery, tcp_pool: ScriptedPool, token: Path, tmp_path: Path):
-    """``await start("--drain", "5")`` starts ``python -m gpu_worker`` against the pool."""
+    """``await start("--drain", "5")`` starts a worker's process against the pool."""
     started = []
 
-    async def start_process(*options: str) -> Process:
+    async def start_process(*options: str, checked: bool = False) -> Process:
+        program = ("-m", "gpu_worker") if checked else ("-c", WITHOUT_GOLDEN_VECTORS)
         process = await trio.lowlevel.open_process(
             [
-                *(sys.executable, "-m", "gpu_worker", "--pool", str(tcp_pool.address)),
+                *(sys.executable, *program, "--pool", str(tcp_pool.address)),
                 *("--user", "alice.rig1", "--token-file", str(token), "--cache", str(tmp_path)),
                 *options,
             ],
@@ -212,7 +223,7 @@ async def in_time(pool: ScriptedPool, number: int = 0) -> PoolSession:
 
 async def test_sigterm_drains_a_real_process(tcp_pool, start) -> None:
     """It computes, waits for what is not acknowledged, takes nothing new, and exits with 0."""
-    rig = await start()
+    rig = await start(checked=True)
     session = await in_time(tcp_pool)
     rows = rows_of(600)
     session.give(1, rows)
