@@ -67,14 +67,17 @@ def test_all_paths_of_products_give_the_same(
     assert not wrong(make_device, case, numerics, fused_depth=fused_depth, deepest=deepest)
 
 
-@pytest.mark.parametrize("name", ["blocks", "norms", "attention.rope", "pooling", "model.bert max"])
+@pytest.mark.parametrize(
+    "name",
+    ["dense.1100", "blocks", "norms", "attention.one head", "pooling", "model.modernbert score"],
+)
 def test_the_order_of_threads_and_blocks_does_not_matter(
     make_device: MakeDevice, name: str
 ) -> None:
     """A missing barrier shows in one of the two orders."""
     case = next(case for case in QUICK if case.name == name)
 
-    assert not wrong(make_device, case, "exact16", backward=True)
+    assert not wrong(make_device, case, "exact16", backward=True, fused_depth=1 << 20)
 
 
 @pytest.mark.parametrize("name", ["blocks", "attention", "attention.window", "model.bert cls"])

@@ -384,6 +384,8 @@ class _Clock:
 
     def next(self, stage: str) -> None:
         """What was started since the last mark belongs to ``stage``."""
+        if self._first is None:
+            self.begin()
         self._marks.append((stage, self._device.mark()))
 
     def end(self) -> None:

@@ -1,11 +1,14 @@
 // CUDA's execution on the host: a kernel's source compiles against this as it is.
 //
-// The threads of a block are fibers of one system thread. A fiber runs until it waits for others;
-// the order in which fibers (and blocks) take their turns is forward or backward, and a kernel
-// that lacks a barrier gives different results in the two. Collective instructions refuse warps
-// whose lanes are not all there.
+// The threads of a block are fibers of one system thread. A fiber runs until it waits for others,
+// and a warp as far as it gets without other warps; the order in which lanes, warps and blocks
+// take their turns is forward or backward. A kernel that lacks a barrier gives wrong results in
+// one of the two. Asynchronous copies arrive as late as
+// they may in the one, and at once in the other. Collective instructions refuse warps whose lanes
+// are not all there.
 #pragma once
 
+#include <algorithm>
 #include <csetjmp>
 #include <cmath>
 #include <cstdint>
@@ -75,6 +78,8 @@ struct Launch {
     std::vector<unsigned char> shared;
     void (*entry)(const std::uint64_t*) = nullptr;
     const std::uint64_t* arguments = nullptr;
+    bool backward = false;
+    unsigned turns = 0;
     char error[256] = "";
 };
 
@@ -151,6 +156,32 @@ void call(void (*kernel)(Arguments...), const std::uint64_t* slots) {
     call(kernel, slots, std::index_sequence_for<Arguments...>{});
 }
 
+// Run a warp as far as it gets without the others; how many of its threads ended.
+inline unsigned run_warp(unsigned warp, bool backward) {
+    const unsigned first = warp * WARP_LANES;
+    const unsigned lanes = std::min(WARP_LANES, launch.threads - first);
+    unsigned ended = 0;
+    for (bool any = true; any;) {
+        any = false;
+        for (unsigned turn = 0; turn < lanes; turn++) {
+            Fiber& fiber = *launch.fibers[first + (backward ? lanes - 1 - turn : turn)];
+            if (fiber.state != State::ready) continue;
+            any = true;
+            launch.turns++;
+            enter(fiber);
+            if (launch.error[0] != 0) return ended;
+            if (fiber.state != State::finished) continue;
+            ended++;
+            if (launch.waiting_block > 0) {
+                std::snprintf(launch.error, sizeof launch.error,
+                              "a thread ended while others wait for its block");
+                return ended;
+            }
+        }
+    }
+    return ended;
+}
+
 inline void run_block(bool backward) {
     for (unsigned thread = 0; thread < launch.threads; thread++) {
         Fiber& fiber = *launch.fibers[thread];
@@ -161,24 +192,14 @@ inline void run_block(bool backward) {
     launch.waiting_warp.assign(launch.threads / WARP_LANES + 1, 0);
     launch.waiting_block = 0;
     std::fill(launch.shared.begin(), launch.shared.end(), POISON);
+    const unsigned warps = (launch.threads + WARP_LANES - 1) / WARP_LANES;
     for (unsigned left = launch.threads; left > 0;) {
-        bool any = false;
-        for (unsigned turn = 0; turn < launch.threads; turn++) {
-            Fiber& fiber = *launch.fibers[backward ? launch.threads - 1 - turn : turn];
-            if (fiber.state != State::ready) continue;
-            any = true;
-            enter(fiber);
+        const unsigned before = launch.turns;
+        for (unsigned turn = 0; turn < warps; turn++) {
+            left -= run_warp(backward ? warps - 1 - turn : turn, backward);
             if (launch.error[0] != 0) return;
-            if (fiber.state == State::finished) {
-                left--;
-                if (launch.waiting_block > 0) {
-                    std::snprintf(launch.error, sizeof launch.error,
-                                  "a thread ended while others wait for its block");
-                    return;
-                }
-            }
         }
-        if (!any) {
+        if (launch.turns == before) {
             std::snprintf(launch.error, sizeof launch.error, "threads wait for each other");
             return;
         }
@@ -196,6 +217,7 @@ inline const char* run(void (*entry)(const std::uint64_t*), const std::uint64_t*
                        bool backward) {
     launch.entry = entry;
     launch.arguments = arguments;
+    launch.backward = backward;
     launch.grid = {grid_x, grid_y, 1};
     launch.size = {threads, 1, 1};
     launch.threads = threads;

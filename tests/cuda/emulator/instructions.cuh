@@ -100,15 +100,20 @@ inline void begin_copy(void* shared, const void* source) {
         fail("a copy wants both ends at multiples of 16 bytes");
     }
 #ifdef EMULATE_SM75
-    std::memcpy(shared, source, 16);
+    const bool now = true;
 #else
-    launch.current->copies.back().push_back({shared, source});
+    const bool now = launch.backward;
 #endif
+    if (now) {
+        std::memcpy(shared, source, 16);
+    } else {
+        launch.current->copies.back().push_back({shared, source});
+    }
 }
 
 inline void close_copies() { emulator::launch.current->copies.emplace_back(); }
 
-// As late as it may be: what is not waited for has not arrived.
+// What is not waited for has not arrived, unless it arrived at once.
 template <int OPEN>
 inline void wait_for_copies() {
     auto& groups = emulator::launch.current->copies;
