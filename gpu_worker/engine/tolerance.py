@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 Floats = NDArray[np.floating[Any]]
 
 MARGINS: Final = {"float32": 8.0, "float16": 4.0, "bfloat16": 2.0}
-"""Tolerance over the largest distance that calibration found. Weights of 8 bits are 170 times as far
-away as honest float16 is (all-MiniLM-L6-v2), but only 3 times as far as bfloat16, which can hide
-them in other models; nothing less than equality of bits finds everything."""
+"""Tolerance over the largest distance that calibration found. Weights of 8 bits are 170 times as
+far away as honest float16 is (all-MiniLM-L6-v2), but only 3 times as far as bfloat16, which can
+hide them in other models; nothing less than equality of bits finds everything."""
 
 LEAST: Final = {"float32": 1e-9, "float16": 1e-7, "bfloat16": 1e-6}
 """No tolerance is below this: library functions that calibration did not try differ as well."""
