@@ -23,7 +23,7 @@ class Policy:
     kappa: int = 2  # a rig that holds the pay of h average rows is sampled at κ/h
     check_floor_ppm: int = 10_000  # λ: never less by other accounts
     referee_floor_ppm: int = 1_000  # ρ: never less by the referee
-    probation_shares: int = 8  # cleared shares before a rig counts as established
+    probation_shares: int = 8  # first shares' worth of a model cleared: established for it
     check_patience_seconds: float = 20.0  # then a drawn row goes to the referee
     newcomer_patience_seconds: float = 2.0  # the same, when an idle rig on probation waits for it
     referee_cap_ppm: int = 500_000  # most of a job's check budget that referee runs may cost
@@ -99,6 +99,14 @@ class Policy:
     def minimum_hold_rows(self) -> int:
         """H* = κ/ρ: the pay of this many average rows is never released from a rig's hold."""
         return self.kappa * PPM // self.referee_floor_ppm
+
+    @property
+    def probation_work(self) -> int:
+        """Cleared work of a model before a rig counts as established for it.
+
+        Work, for a share may be of any size; of the model, for another's may be cheap to compute.
+        """
+        return self.probation_shares * self.initial_difficulty
 
     @property
     def probation_ceiling(self) -> int:

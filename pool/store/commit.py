@@ -162,7 +162,7 @@ def _write_records(
     _update(connection, _JOB_CLOSED, records.take(JobClosed), _job_closed)
     # A rig's row as it is at the end of the group.
     trust = {(t.account, t.rig): t for t in records.take(TrustChanged)}
-    upsert(connection, schema.trust, [_fields(t) for t in trust.values()])
+    upsert(connection, schema.trust, [_trust_row(t) for t in trust.values()])
 
 
 def _credits(connection: sa.Connection, records: _Sorted) -> None:
@@ -244,6 +244,10 @@ def _referee_row(r: RefereePaid) -> dict[str, Any]:
 
 def _forfeit_row(r: HeldForfeited) -> dict[str, Any]:
     return _fields(r)
+
+
+def _trust_row(r: TrustChanged) -> dict[str, Any]:
+    return _fields(r) | {"proved": dict(r.proved)}
 
 
 def _ended(r: LeaseEnded) -> dict[str, Any]:

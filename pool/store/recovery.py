@@ -286,7 +286,13 @@ def _trust(connection: sa.Connection) -> tuple[TrustChanged, ...]:
     # pool have ended before the board heard of it.
     held = held_by_rig(connection)
     return tuple(
-        TrustChanged(**{**row, "held": held.get((row["account"], row["rig"]), 0)})
+        TrustChanged(
+            **{
+                **row,
+                "held": held.get((row["account"], row["rig"]), 0),
+                "proved": tuple(row["proved"].items()),
+            }
+        )
         for row in rows.mappings()
     )
 

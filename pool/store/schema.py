@@ -60,6 +60,7 @@ trust = Table(
     Column("offences", Integer, nullable=False),
     Column("banned_until", Float, nullable=False),
     Column("row_work", BigInteger, nullable=False),  # thousandths
+    Column("proved", JSON, nullable=False, default=dict),  # {model: cleared work of others}
 )
 
 # ── models and files ─────────────────────────────────────────────────────────

@@ -168,11 +168,12 @@ class Board:
         if found is None:
             return None
         standing = found.standing
-        by_rigs, by_referee = standing.rates(1, self.policy)
+        proven = standing.proven(self.policy)
+        by_rigs, by_referee = standing.rates(1, self.policy, established=proven)
         return TrustView(
             account=account,
             rig=rig,
-            established=standing.established(self.policy),
+            established=proven,
             held=standing.held,
             accepted_rows=standing.accepted_rows,
             accepted_work=standing.accepted_work,

@@ -49,10 +49,11 @@ def ended(state: State, check: Check, outcome: str, checker: str) -> None:
 def may_check(state: State, rig: Rig, job: Job, account: str) -> bool:
     """Whether a rig may check a share of ``account`` in this job.
 
-    Checkers are established, of another account, and not the customer's own.
+    Checkers are established with the model, of another account, and not the customer's own.
     """
     mine = rig.key[0]
-    return mine not in (account, job.account) and rig.standing.established(state.policy)
+    established = rig.standing.established(state.policy, job.model)
+    return established and mine not in (account, job.account)
 
 
 def offer(state: State, check: Check) -> None:
@@ -82,7 +83,7 @@ def put(state: State, check: Check) -> None:
 
 def due(state: State, rig: Rig, kind: tuple[str, str]) -> Iterator[Check]:
     """Checks of one (model, operation) that a rig may compute, oldest first in each account."""
-    if not rig.standing.established(state.policy):
+    if not rig.standing.established(state.policy, kind[0]):
         return
     for account, queued in state.due.get(kind, {}).items():
         if account == rig.key[0]:
@@ -163,13 +164,14 @@ def out_of_patience(state: State) -> None:
         if check.referred:
             continue
         most = 2 * patience if check.lessee else patience
-        if waited >= most or _holds_up(state, check.target.rig):
+        if waited >= most or _holds_up(state, check.target):
             refer_check(state, check)
 
 
-def _holds_up(state: State, rig: Rig) -> bool:
+def _holds_up(state: State, lease: Lease) -> bool:
+    rig = lease.rig
     idle = rig.session is not None and not rig.leases
-    return idle and not rig.standing.established(state.policy)
+    return idle and not rig.standing.established(state.policy, lease.model)
 
 
 def refer_check(state: State, check: Check) -> None:

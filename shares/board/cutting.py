@@ -10,6 +10,7 @@ import numpy as np
 
 from shares.blocks import Kind, Segment
 from shares.board import checks, hedging, jobs, leases
+from shares.board.room import has_room, may_take
 from shares.board.rows import Rows
 from shares.board.state import OPEN, Block, Check, Job, Lease, Queue, Rig, State, Task
 from shares.policy import PPM, Policy
@@ -35,28 +36,6 @@ def pump(state: State) -> None:
     while rigs:
         rigs.sort(key=lambda rig: rig.in_hand / rig.rate(state.policy))
         rigs = [rig for rig in rigs if _give(state, rig)]
-
-
-def has_room(state: State, rig: Rig, *, direct: bool = False) -> bool:
-    """Whether a rig should get one more share (``direct``: of interactive requests)."""
-    count = len(rig.leases)
-    if rig.session is None or count >= rig.credit or state.at < rig.rest_until:
-        return False
-    if not rig.standing.accepted_rows:
-        return count == 0
-    if not rig.standing.established(state.policy):
-        # What it does is computed a second time: no more of it than probation asks for.
-        waiting = sum(share.state != "open" for share in rig.shares.values())
-        cleared = rig.standing.cleared_shares
-        missing = state.policy.probation_shares - cleared
-        # And what a rig does before anything of it cleared is checked in full: it starts slowly.
-        if count + waiting >= min(missing, 2 * (1 + cleared)):
-            return False
-    if direct:
-        return True
-    if rig.credit > 1 and count >= rig.credit - 1:
-        return False
-    return rig.in_hand < rig.rate(state.policy) * state.policy.window_seconds
 
 
 def _give(state: State, rig: Rig) -> bool:
@@ -138,7 +117,7 @@ class _Share:
 
 def _cut(state: State, rig: Rig, *, direct: bool) -> bool:
     queue = _choose(state, rig, direct=direct)
-    share = _Share(state.policy, rig.difficulty)
+    share = _Share(state.policy, _size(state, rig, queue))
     if queue is not None:
         model, operation = queue.model, queue.operation
         if not direct:
@@ -161,12 +140,21 @@ def _cut(state: State, rig: Rig, *, direct: bool) -> bool:
     return True
 
 
+def _size(state: State, rig: Rig, queue: Queue | None) -> int:
+    """Work that a share of the queue should hold; on probation with its model, little."""
+    if queue is None or rig.standing.established(state.policy, queue.model):
+        return rig.difficulty
+    return min(rig.difficulty, state.policy.probation_ceiling)
+
+
 def _choose(state: State, rig: Rig, *, direct: bool) -> Queue | None:
     """The queue of the customer who was served least, among the models the rig has staged."""
     best: tuple[int, tuple[float, int]] | None = None
     chosen = None
     for queue in state.queues.values():
         if queue.direct is not direct or queue.model not in rig.staged or not queue.ready:
+            continue
+        if not may_take(state, rig, queue.model):
             continue
         if direct and _left_to_established(state, rig, queue.model):
             continue
@@ -181,8 +169,8 @@ def _choose(state: State, rig: Rig, *, direct: bool) -> Queue | None:
 def _left_to_established(state: State, rig: Rig, model: str) -> bool:
     """Interactive requests are not held back for checks: rigs on probation do not get them."""
     policy = state.policy
-    return not rig.standing.established(policy) and any(
-        other.standing.established(policy) for other in state.online(model)
+    return not rig.standing.established(policy, model) and any(
+        other.standing.established(policy, model) for other in state.online(model)
     )
 
 
@@ -277,7 +265,8 @@ def _open_work(queue: Queue, enough: float) -> int:
 
 def _others_have_room(state: State, rig: Rig, model: str) -> bool:
     return any(
-        other.key[0] != rig.key[0] and has_room(state, other) for other in state.online(model)
+        other.key[0] != rig.key[0] and has_room(state, other) and may_take(state, other, model)
+        for other in state.online(model)
     )
 
 

@@ -185,6 +185,7 @@ class TrustChanged(Record):
     offences: int
     banned_until: float
     row_work: int  # mean work of its recent accepted rows, in thousandths
+    proved: tuple[tuple[str, int], ...] = ()  # (model, others' work of it that was cleared)
 
 
 @dataclass(frozen=True, slots=True)

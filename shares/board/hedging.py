@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shares.blocks import Kind, Segment
-from shares.board import leases
+from shares.board import leases, room
 from shares.board.rows import Rows
 from shares.board.state import LEASED, Block, Laggard, Lease, Rig, State, owes
 
@@ -28,6 +28,8 @@ def hedge(state: State, rig: Rig) -> bool:
             return False  # and so are all the others
         lease = late.lease
         if late.work == 0 or lease.rig is rig or lease.model not in rig.staged:
+            continue
+        if not room.may_take(state, rig, lease.model):
             continue
         if late.work is None:
             late.work = sum(int(block.works[r].sum()) for block, r in _unhedged(state, lease))

@@ -20,6 +20,7 @@ def restored(policy: Policy, snapshot: Snapshot, at: float) -> State:
         standing = state.rig((record.account, record.rig)).standing
         for name in standing.__dataclass_fields__:
             setattr(standing, name, getattr(record, name))
+        standing.proved = dict(record.proved)
     for stored in sorted(snapshot.jobs, key=lambda job: (job.created, job.job)):
         _job(state, stored)
     for lease in sorted(snapshot.leases, key=lambda lease: lease.lease):

@@ -292,7 +292,8 @@ def _record(state: State, event: PartSubmitted, lease: Lease, found: _Findings) 
     works = lease.works[event.first_row : stop]
     work = int(works.sum())
     digest = part_digest(event.digests)
-    by_rigs, by_referee = rig.standing.rates(found.price, state.policy)
+    established = rig.standing.established(state.policy, lease.model)
+    by_rigs, by_referee = rig.standing.rates(found.price, state.policy, established=established)
     row_work = rig.standing.row_work
     if lease.suspect:
         by_rigs = PPM

@@ -253,7 +253,7 @@ class Rig:
 
     def ceiling(self, policy: Policy) -> int:
         """The largest difficulty it may have."""
-        if self.standing.established(policy):
+        if self.standing.proven(policy):
             return policy.max_difficulty
         return policy.probation_ceiling
 
@@ -422,6 +422,7 @@ def trust_record(standing: Standing) -> TrustChanged:
         offences=standing.offences,
         banned_until=standing.banned_until,
         row_work=standing.row_work,
+        proved=tuple(standing.proved.items()),
     )
 
 

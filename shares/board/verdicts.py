@@ -158,8 +158,10 @@ def _clear(state: State, lease: Lease) -> None:
         state.unsettled[job.job] = job
     standing.held += sum(credit.amount for credit in lease.credits)
     standing.cleared_work += sum(credit.work for credit in lease.credits)
-    if any(_others(state, credit.job, lease.account) for credit in lease.credits):
+    if others := [c for c in lease.credits if _others(state, c.job, lease.account)]:
         standing.cleared_shares += 1
+        proved = standing.proved.get(lease.model, 0)
+        standing.proved[lease.model] = proved + sum(credit.work for credit in others)
     state.changed[lease.rig.key] = lease.rig
     _forget(state, lease)
 

@@ -45,11 +45,14 @@ class JobProgress:
 
 @dataclass(frozen=True, slots=True)
 class TrustView:
-    """One rig's standing and its present sampling rates (at a price of 1)."""
+    """One rig's standing and its present sampling rates (at a price of 1).
+
+    The rates are those for models it is established with, when there are any.
+    """
 
     account: str
     rig: str
-    established: bool
+    established: bool  # with a model at least
     held: int
     accepted_rows: int
     accepted_work: int

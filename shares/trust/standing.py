@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from shares.policy import PPM, Policy
 from shares.trust.sampling import rate_ppm
@@ -26,10 +26,16 @@ class Standing:
     offences: int = 0
     banned_until: float = 0.0
     row_work: int = 0  # mean work of its recent accepted rows, in thousandths
+    proved: dict[str, int] = field(default_factory=dict)  # {model: others' work it cleared}
 
-    def established(self, policy: Policy) -> bool:
-        """Past probation."""
-        return self.cleared_shares >= policy.probation_shares
+    def established(self, policy: Policy, model: str) -> bool:
+        """Past probation with a model. What was done of other models says nothing of it."""
+        return self.proved.get(model, 0) >= policy.probation_work
+
+    def proven(self, policy: Policy) -> bool:
+        """Past probation with any model."""
+        need = policy.probation_work
+        return not need or any(work >= need for work in self.proved.values())
 
     @property
     def blank(self) -> bool:
@@ -45,12 +51,15 @@ class Standing:
         mean = work * 1000 // rows
         self.row_work = (self.row_work * (window - fresh) + mean * fresh) // window
 
-    def rates(self, price: int, policy: Policy) -> tuple[int, int]:
-        """Sampling rates of its next part, in parts per million: by rigs, by the referee."""
+    def rates(self, price: int, policy: Policy, *, established: bool) -> tuple[int, int]:
+        """Sampling rates of its next part, in parts per million: by rigs, by the referee.
+
+        ``established``: for the part's model.
+        """
         by_referee = rate_ppm(
             self.held, price, self.row_work, policy.kappa, policy.referee_floor_ppm
         )
-        if not self.established(policy):
+        if not established:
             return PPM, by_referee
         by_rigs = rate_ppm(self.held, price, self.row_work, policy.kappa, policy.check_floor_ppm)
         return by_rigs, by_referee
@@ -60,5 +69,6 @@ class Standing:
         self.offences += 1
         self.banned_until = at + policy.ban_seconds * 2 ** (self.offences - 1)
         self.cleared_shares = 0
+        self.proved.clear()
         units, self.held = self.held, 0
         return units

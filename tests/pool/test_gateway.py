@@ -34,7 +34,16 @@ def banned(store: Store, account: str, rig: str, until: float) -> None:
         upsert(
             connection,
             trust,
-            [{**row, "account": account, "rig": rig, "offences": 1, "banned_until": until}],
+            [
+                {
+                    **row,
+                    "account": account,
+                    "rig": rig,
+                    "offences": 1,
+                    "banned_until": until,
+                    "proved": {},
+                }
+            ],
         )
 
 

@@ -361,6 +361,7 @@ class House:
             offences=0,
             banned_until=0.0,
             row_work=100_000,
+            proved=((MODEL, 10_000_000),),
         )
         self.restart()
 

@@ -124,12 +124,15 @@ def test_checks_are_drawn_and_ended(books: Bookmaker) -> None:
 
 def test_the_last_word_on_a_rig_counts(books: Bookmaker) -> None:
     def known(held: int) -> TrustChanged:
-        return TrustChanged("alice", "a", held, 1, 2, 3, 4, 5, 6, 7, 8.0, 9)
+        return TrustChanged("alice", "a", held, 1, 2, 3, 4, 5, 6, 7, 8.0, 9, (("model", 10),))
 
     books.commit(known(1))
     books.commit(known(2), known(3))
 
     assert only(books.store, schema.trust)["held"] == 3
+    assert only(books.store, schema.trust)["proved"] == {"model": 10}
+    (found,) = books.store.recover(books.arrays).trust
+    assert found.proved == (("model", 10),)
 
 
 def test_blocks_jobs_forfeits_and_referee_runs_are_kept(books: Bookmaker) -> None:
