@@ -37,10 +37,11 @@ def outputs(vectors: dict[str, Any], name: str, rows: int) -> NDArray[np.float32
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
-def test_exact16_agrees_with_stored_outputs(
-    model: Model, tmp_path: Path, compute_rows: Callable[..., Any]
-) -> None:
-    """Within 2e-4, relative to the row's largest value."""
+def test_stored_outputs(model: Model, tmp_path: Path, compute_rows: Callable[..., Any]) -> None:
+    """exact16 within 2e-4, relative to the row's largest value; float32 within 1e-5.
+
+    The second leaves no room for a mistake in the order of things that noise would hide.
+    """
     vectors = stored(model)
     folder = write_checkpoint(tmp_path / "model", vectors["config"], vectors["shapes"], 0)
     rows = rows_of(0, settings_of(model, 0)["vocab_size"], longest_row(model, 0))
@@ -48,20 +49,25 @@ def test_exact16_agrees_with_stored_outputs(
     for pooling, normalise in stored_variants(model):
         if pooling != "head":
             add_pooling(folder, pooling, normalise)
-        got = compute_rows(folder, rows)
         wanted = outputs(vectors, f"{pooling} normalised" if normalise else pooling, len(rows))
+        for numerics, most in (("exact16", TOLERANCE), ("float32", 1e-5)):
+            got = compute_rows(folder, rows, numerics)
 
-        assert difference(got, wanted, pooling == "head") < TOLERANCE
+            assert difference(got, wanted, pooling == "head") < most
 
 
 @pytest.mark.parametrize(
-    ("numerics", "most"), [("exact13", 1e-3), ("exact8w", 5e-2), ("exact8", 1e-1)]
-)
+    ("numerics", "most"),
+    [
+        ("exact13", 1e-3), ("exact8w", 5e-2), ("exact8", 1e-1),
+        ("float16", 5e-3), ("bfloat16", 2e-2),
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("name", ["bert", "modernbert", "distilbert-classify"])
-def test_coarser_numerics_stay_close(
+def test_other_numerics_stay_close(
     name: str, numerics: str, most: float, tmp_path: Path, compute_rows: Callable[..., Any]
 ) -> None:
-    """As far as their integers go."""
+    """As far as their integers and floats go."""
     (model,) = (model for model in MODELS if model.name == name)
     vectors = stored(model)
     folder = write_checkpoint(tmp_path / "model", vectors["config"], vectors["shapes"], 0)
