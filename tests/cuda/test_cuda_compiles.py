@@ -11,7 +11,16 @@ from gpu_worker.engine.cuda.source import MODULES, OPTIONS, kernels, module_text
 
 pytestmark = pytest.mark.skipif(nvrtc() is None, reason=HOW_TO_GET_NVRTC)
 
-TARGETS = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90a", "sm_100", "sm_120")
+# The instructions of sm_86 and sm_89 are those of sm_80.
+TARGETS = (
+    "sm_75",
+    "sm_80",
+    pytest.param("sm_86", marks=pytest.mark.long),
+    pytest.param("sm_89", marks=pytest.mark.long),
+    "sm_90a",
+    "sm_100",
+    "sm_120",
+)
 MAY_FUSE = tuple("--fmad=true" if option == "--fmad=false" else option for option in OPTIONS)
 """So that plain operators on floats show, as fused or as free to be."""
 
