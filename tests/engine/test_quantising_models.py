@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 from tiny_bert import write_tiny_bert
 
 from gpu_worker.engine import SUPPORTED_NUMERICS, EngineError, quantise
-from gpu_worker.engine.numerics import EXACT
+from gpu_worker.engine.numerics import EXACT, FLOAT
 
 
 def digest(folder: Path) -> str:
@@ -27,13 +27,15 @@ def edit(folder: Path, name: str, **changes: Any) -> None:
 
 
 def test_the_public_list_is_what_the_operations_know() -> None:
-    assert tuple(EXACT) == SUPPORTED_NUMERICS
+    assert (*EXACT, *FLOAT) == SUPPORTED_NUMERICS
 
 
 @pytest.mark.parametrize("numerics", SUPPORTED_NUMERICS)
 def test_the_fields_of_the_manifest(tiny: Path, tmp_path: Path, numerics: str) -> None:
     fields = quantise(tiny, tmp_path / "out", numerics=numerics)
 
+    assert json.loads(json.dumps(fields)) == fields
+    assert (fields.pop("tolerance", 0) > 0) == (numerics in FLOAT)
     assert fields == {
         "architecture": "bert",
         "operations": ["embed"],
@@ -63,7 +65,6 @@ def test_the_fields_of_the_manifest(tiny: Path, tmp_path: Path, numerics: str) -
             "global_every": 1,
         },
     }
-    assert json.loads(json.dumps(fields)) == fields
 
 
 @pytest.mark.parametrize("numerics", SUPPORTED_NUMERICS)

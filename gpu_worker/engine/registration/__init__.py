@@ -9,9 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from gpu_worker.engine.calibration import calibrate
 from gpu_worker.engine.encoderconfig import MAX_TOKENS, EncoderConfig, read_config
 from gpu_worker.engine.loader import WEIGHTS_FILE
-from gpu_worker.engine.numerics import check_numerics
+from gpu_worker.engine.numerics import FLOAT, check_numerics
 from gpu_worker.engine.registration.checkpoint import Checkpoint
 from gpu_worker.engine.registration.families import find_family
 from gpu_worker.engine.registration.family import Family
@@ -51,6 +52,8 @@ def register(folder: Path, out: Path, numerics: str) -> dict[str, Any]:
         "macs_per_pair": per_pair,
         "config": config.fields(),
     }
+    if numerics in FLOAT:
+        fields["tolerance"] = calibrate(fields, out / WEIGHTS_FILE)
     if config.operation == "classify":
         fields["labels"] = list(labels)
     if found.prompts:
