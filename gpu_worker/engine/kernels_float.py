@@ -6,21 +6,15 @@ assume that values are finite.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import sqrt
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-from numba import njit
 
+from gpu_worker.engine.compiled import compiled
 from gpu_worker.engine.kernels_numba import activate, exp2
 
-_compiled: Final[Callable[..., Any]] = njit(
-    nogil=True,
-    cache=True,
-    fastmath={"reassoc", "contract", "arcp", "nsz"},
-    error_model="numpy",
-)
+_compiled: Final = compiled(fastmath={"reassoc", "contract", "arcp", "nsz"})
 _ZERO: Final = np.float32(0)
 _ONE: Final = np.float32(1)
 

@@ -9,13 +9,12 @@ every finite number.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import ldexp, sqrt
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-from numba import njit
 
+from gpu_worker.engine.compiled import compiled
 from gpu_worker.engine.numerics import LIMIT16, LIMIT_PROBABILITY
 from gpu_worker.engine.ops import DENOMINATOR, NORM_BITS, RANGE, SCALE_FLOOR
 from gpu_worker.engine.polynomials import (
@@ -33,22 +32,12 @@ from gpu_worker.engine.polynomials import (
     TANH_TOP,
 )
 
-_compiled: Final[Callable[..., Any]] = njit(
-    nogil=True, cache=True, fastmath=False, error_model="numpy", boundscheck=False
-)
-_inlined: Final[Callable[..., Any]] = njit(
-    nogil=True, cache=True, fastmath=False, error_model="numpy", inline="always"
-)
+_compiled: Final = compiled()
+_inlined: Final = compiled(inline=True)
+_exact_sum: Final = compiled(fastmath={"reassoc"})  # exact: for sums that are the same in any order
 
 NONE, GELU, GELU_TANH, RELU, TANH = range(5)
 ACTIVATION_CODES: Final = {"gelu": GELU, "gelu_tanh": GELU_TANH, "relu": RELU, "tanh": TANH}
-
-_exact_sum: Final[Callable[..., Any]] = njit(
-    nogil=True,
-    cache=True,
-    fastmath={"reassoc"},  # exact: for sums that are the same in any order
-    error_model="numpy",
-)
 
 _MAGNITUDE: Final = np.int32(0x7FFFFFFF)
 _RANGE_BITS: Final = np.int32(np.array(RANGE).view(np.int32))
