@@ -20,7 +20,7 @@ class Policy:
     version: int = 2  # stored with every part, so that its draw can be recomputed
 
     # ── sampling ──
-    kappa: int = 2  # a rig that holds the pay of h average rows is sampled at κ/h
+    kappa: int = 2  # a rig that holds the pay of h ordinary rows is sampled at κ/h
     check_floor_ppm: int = 10_000  # λ: never less by other accounts
     referee_floor_ppm: int = 1_000  # ρ: never less by the referee
     probation_shares: int = 8  # first shares' worth of a model cleared: established for it
@@ -97,7 +97,7 @@ class Policy:
 
     @property
     def minimum_hold_rows(self) -> int:
-        """H* = κ/ρ: the pay of this many average rows is never released from a rig's hold."""
+        """H* = κ/ρ: the pay of this many ordinary rows is never released from a rig's hold."""
         return self.kappa * PPM // self.referee_floor_ppm
 
     @property

@@ -22,7 +22,7 @@ class ReleasePolicy:
     """When held pay becomes available."""
 
     hold_seconds: float = 86_400.0  # cleared pay is held this long
-    minimum_rows: int = 2_000  # the price of this many average rows stays held
+    minimum_rows: int = 2_000  # the price of this many ordinary rows stays held
     price: int = 1  # units a unit of work
     every_seconds: float = 60.0  # how often holds are looked at
 
@@ -45,8 +45,8 @@ def releases_due(database: Database, policy: ReleasePolicy, at: float) -> bool:
 def release_candidates(database: Database, policy: ReleasePolicy, at: float) -> tuple[Release, ...]:
     """What could be released at time ``at``; nothing is changed.
 
-    A rig keeps the larger of its minimum hold (``minimum_rows`` rows of its mean recent work) and
-    all it earned within ``hold_seconds``.
+    A rig keeps the larger of its minimum hold (``minimum_rows`` of its ordinary rows, which light
+    rows hardly change) and all it earned within ``hold_seconds``.
     """
     with database.read() as connection:
         held = balances(connection, posting.held(""))

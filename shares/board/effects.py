@@ -184,7 +184,7 @@ class TrustChanged(Record):
     isolated: int  # isolated wrong rows so far
     offences: int
     banned_until: float
-    row_work: int  # mean work of its recent accepted rows, in thousandths
+    row_work: int  # its ordinary row: mean over its recent work, in thousandths
     proved: tuple[tuple[str, int], ...] = ()  # (model, others' work of it that was cleared)
 
 

@@ -335,7 +335,7 @@ def _record(state: State, event: PartSubmitted, lease: Lease, found: _Findings) 
     lease.last_part_at = state.at
     lease.digests += event.digests
     lease.left -= work
-    rig.standing.accepted(event.rows, work)
+    rig.standing.accepted(works)
     if lease.state == "open":
         rig.in_hand -= work
         rig.meter.add(

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from shares.policy import PPM, Policy
 from shares.trust.sampling import rate_ppm
 
-_RECENT_ROWS = 1_000  # an average row is the mean over this many
+_RECENT_ROWS = 1_000  # an ordinary row is the mean over the work of this many
 
 
 @dataclass(slots=True)
@@ -25,7 +28,7 @@ class Standing:
     isolated: int = 0  # isolated wrong rows so far
     offences: int = 0
     banned_until: float = 0.0
-    row_work: int = 0  # mean work of its recent accepted rows, in thousandths
+    row_work: int = 0  # its ordinary row: mean over its recent work, in thousandths
     proved: dict[str, int] = field(default_factory=dict)  # {model: others' work it cleared}
 
     def established(self, policy: Policy, model: str) -> bool:
@@ -42,14 +45,21 @@ class Standing:
         """Nothing is known of it."""
         return not (self.accepted_rows or self.offences or self.isolated or self.held)
 
-    def accepted(self, rows: int, work: int) -> None:
-        """A part was accepted: counts, and the mean over its last 1,000 rows."""
-        self.accepted_rows += rows
+    def accepted(self, works: NDArray[np.int64]) -> None:
+        """A part was accepted, ``works`` int64 [rows]: counts, and its ordinary row.
+
+        That is the mean of its rows, each weighted by its work, over the work of a thousand rows
+        of the larger kind. So rows that bring little work weigh little: to make the minimum hold
+        that follows from it small, a rig must do as much work as made it large. And what is
+        sampled at the floor costs the floor's part of the work, whatever the mixture of rows.
+        """
+        work = int(works.sum())
+        mean = _squares(works) * 1000 // work
+        recent = max(self.row_work, mean) * _RECENT_ROWS // 1000
+        kept = min(self.accepted_work, max(0, recent - work))
+        self.row_work = (self.row_work * kept + mean * work) // (kept + work)
+        self.accepted_rows += len(works)
         self.accepted_work += work
-        window = min(_RECENT_ROWS, self.accepted_rows)
-        fresh = min(rows, window)
-        mean = work * 1000 // rows
-        self.row_work = (self.row_work * (window - fresh) + mean * fresh) // window
 
     def rates(self, price: int, policy: Policy, *, established: bool) -> tuple[int, int]:
         """Sampling rates of its next part, in parts per million: by rigs, by the referee.
@@ -72,3 +82,10 @@ class Standing:
         self.proved.clear()
         units, self.held = self.held, 0
         return units
+
+
+def _squares(works: NDArray[np.int64]) -> int:
+    """Sum of the squares, exactly."""
+    if int(works.max()) ** 2 * len(works) < 1 << 63:
+        return int(np.dot(works, works))
+    return sum(work * work for work in works.tolist())

@@ -63,15 +63,43 @@ def test_a_false_row_risks_twice_what_it_may_earn(
     assert certain or rate * work * held >= 2 * price * work * 1_000 * row_work
 
 
-def test_the_mean_row_is_over_the_last_thousand() -> None:
+def _known(rows: int, work: int) -> Standing:
     standing = Standing("a", "r")
-    standing.accepted(1_000, 100_000)
+    standing.accepted(np.full(rows, work, np.int64))
+    return standing
+
+
+def test_the_ordinary_row_is_over_the_work_of_a_thousand() -> None:
+    """Rows of another size have replaced the former ones when as much work of them was done."""
+    standing = _known(1_000, 100)
     assert standing.row_work == 100_000
 
-    standing.accepted(500, 150_000)
-    assert standing.row_work == 200_000
-    standing.accepted(5_000, 500_000)
+    standing.accepted(np.full(500, 300, np.int64))
+    assert standing.row_work == 220_000, "100,000 work of 100 and 150,000 of 300"
+    standing.accepted(np.full(1_000, 300, np.int64))
+    assert standing.row_work == 300_000
+    standing.accepted(np.full(3_000, 100, np.int64))
     assert standing.row_work == 100_000
+
+
+def test_light_rows_do_not_make_the_ordinary_row_light() -> None:
+    """Ten thousand rows of 1 are a fiftieth of the work that a thousand rows of 500 are."""
+    standing = _known(1_000, 500)
+    for _ in range(100):
+        standing.accepted(np.ones(100, np.int64))
+
+    assert standing.row_work > 480_000, "nor with it what is never released"
+
+
+def test_a_huge_row_weighs_a_thousandth_at_most_once_enough_was_done() -> None:
+    standing = _known(10_000, 100)
+    standing.accepted(np.array([1_000], np.int64))
+
+    assert standing.row_work < 101_000
+
+
+def test_the_ordinary_row_is_exact_for_work_of_any_size() -> None:
+    assert _known(8_000, 10**10).row_work == 10**13
 
 
 def test_a_rate_of_one_draws_every_eligible_row() -> None:
