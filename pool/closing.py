@@ -1,4 +1,6 @@
-"""Closing an account: nothing may be under way, and what a miner held is released."""
+"""Closing an account: its token opens nothing any more. What a miner holds stays held as long as
+any hold: ``pool.store.releases`` lets all of it go when that time is over.
+"""
 
 from __future__ import annotations
 
@@ -11,33 +13,28 @@ from pool.store import schema
 from pool.store.accounts import mark_closed, need_account
 from pool.store.database import Database
 from pool.store.ledger import balances
-from pool.store.releases import Release, release
 from shares.money import posting
 
 
-def close_account(
-    database: Database, name: str, policy: SettlementPolicy, at: float
-) -> tuple[Release, ...]:
-    """Close an account; its token opens nothing any more. Returns what was released to a miner.
+def close_account(database: Database, name: str, policy: SettlementPolicy, at: float) -> int:
+    """Close an account; returns the units that a miner holds, for the hold's time to come.
 
     Raises ``AccountError`` while a miner has shares without a verdict, or a customer jobs that are
-    not settled. What is available to a miner, or left to a customer, stays on the ledger.
+    not settled. A running pool may lease one more share before it sees the closing: that share is
+    finished or expires like any other, and what it earns is held and released like the rest. What
+    is available to a miner, or left to a customer, stays on the ledger.
     """
     post_everything(database, policy, at)
     with database.write() as connection:
         account = need_account(connection, name)
-        released: tuple[Release, ...] = ()
+        held = 0
         if account.role == "miner":
             _refuse_uncleared(connection, name)
-            released = tuple(
-                release(connection, Release(name, code.rpartition(".")[2], units), at)
-                for code, units in balances(connection, posting.held(f"{name}.")).items()
-                if units
-            )
+            held = sum(balances(connection, posting.held(f"{name}.")).values())
         elif account.role == "customer":
             _refuse_unsettled(connection, name)
         mark_closed(connection, name, at)
-    return released
+    return held
 
 
 def _refuse_uncleared(connection: sa.Connection, name: str) -> None:

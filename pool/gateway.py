@@ -30,6 +30,7 @@ from shares.board.effects import (
     SetDifficulty,
 )
 from shares.board.events import (
+    AccountClosed,
     DifficultySuggested,
     LeaseReleased,
     ModelStaged,
@@ -156,10 +157,8 @@ class Gateway:
         return {session.account for session in self._sessions.values()}
 
     def drop_account(self, account: str) -> None:
-        """The account was closed: its rigs leave."""
-        for session in list(self._sessions.values()):
-            if session.account == account:
-                session.dismiss("closed_account")
+        """The account was closed: its rigs leave when they have finished what they hold."""
+        self.core.handle(AccountClosed(at=self.core.clock.now(), account=account))
 
     def say_goodbye(self, wait: float) -> None:
         """The pool stops: rigs keep what they have and come back after ``wait`` seconds."""

@@ -107,7 +107,8 @@ def list_accounts(config_path: Path, as_json: bool) -> None:
 def close(name: str, config_path: Path, as_json: bool) -> None:
     """Close the account NAME: its token opens nothing any more.
 
-    What a miner held is released, once nothing of it waits for a verdict.
+    Nothing of a miner's may wait for a verdict. What it holds is released when the time of
+    every hold is over, by a running pool.
     """
     from pool.closing import close_account
     from pool.settler import settlement_policy
@@ -115,14 +116,17 @@ def close(name: str, config_path: Path, as_json: bool) -> None:
     config, _ = load(config_path)
     with open_store(config_path) as store:
         try:
-            released = close_account(store.database, name, settlement_policy(config), time.time())
+            held = close_account(store.database, name, settlement_policy(config), time.time())
         except AccountError as error:
             raise click.ClickException(str(error)) from None
-    units = sum(one.units for one in released)
     if as_json:
-        echo_json({"account": name, "closed": True, "released": units})
+        echo_json({"account": name, "closed": True, "held": held})
         return
-    click.echo(f"{name} is closed" + (f"; {units:,} held units are available" if units else ""))
+    until = datetime.fromtimestamp(time.time() + config.trust.hold_seconds, UTC)
+    click.echo(
+        f"{name} is closed"
+        + (f"; {held:,} units are held until {until:%Y-%m-%d %H:%M} UTC" if held else "")
+    )
 
 
 def _day(at: float) -> str:

@@ -46,20 +46,24 @@ def release_candidates(database: Database, policy: ReleasePolicy, at: float) -> 
     """What could be released at time ``at``; nothing is changed.
 
     A rig keeps the larger of its minimum hold (``minimum_rows`` of its ordinary rows, which light
-    rows hardly change) and all it earned within ``hold_seconds``.
+    rows hardly change) and all it earned within ``hold_seconds``. Of an account that was closed
+    so long ago it keeps no minimum.
     """
+    since = at - policy.hold_seconds
     with database.read() as connection:
         held = balances(connection, posting.held(""))
-        rows = connection.execute(
-            select(schema.trust.c.account, schema.trust.c.rig, schema.trust.c.row_work)
-        ).all()
+        trust, account = schema.trust, schema.account
+        rows = connection.execute(select(trust.c.account, trust.c.rig, trust.c.row_work)).all()
+        over = set(connection.scalars(select(account.c.name).where(account.c.closed <= since)))
         found = []
         for row in rows:
             units = held.get(posting.held(f"{row.account}.{row.rig}"), 0)
             minimum = -(-policy.minimum_rows * row.row_work * policy.price // 1_000)
+            if row.account in over:
+                minimum = 0
             if units <= minimum:
                 continue
-            recent = _recent(connection, row.account, row.rig, at - policy.hold_seconds)
+            recent = _recent(connection, row.account, row.rig, since)
             free = units - max(minimum, recent)
             if free > 0:
                 found.append(Release(row.account, row.rig, free))
@@ -72,11 +76,11 @@ def post_releases(
     """Make held pay available; returns what was released (less where less is held by now)."""
     with database.write() as connection:
         set_meta(connection, _LOOKED_AT, repr(at))
-        released = [release(connection, one, at) for one in candidates]
+        released = [_release(connection, one, at) for one in candidates]
     return tuple(one for one in released if one.units)
 
 
-def release(connection: sa.Connection, wanted: Release, at: float) -> Release:
+def _release(connection: sa.Connection, wanted: Release, at: float) -> Release:
     """Make held pay of one rig available, as much as is wanted and held."""
     rig = f"{wanted.account}.{wanted.rig}"
     units = min(wanted.units, balance(connection, posting.held(rig)))

@@ -19,6 +19,7 @@ from shares.board import (
 )
 from shares.board.effects import Effect
 from shares.board.events import (
+    AccountClosed,
     BlockOpened,
     DifficultySuggested,
     EpochOpened,
@@ -85,6 +86,7 @@ class Board:
         verdicts.conclude(state)
         cutting.pump(state)
         verdicts.conclude(state)
+        sessions.send_away(state)
         jobs.want_blocks(state)
         return state.finish()
 
@@ -247,6 +249,7 @@ _HANDLERS: dict[type[Event], Callable[[State, Any], None]] = {
     JobCancelled: jobs.cancelled,
     SessionOpened: sessions.opened,
     SessionClosed: sessions.closed,
+    AccountClosed: sessions.account_closed,
     DifficultySuggested: sessions.difficulty_suggested,
     ModelStaged: sessions.staged,
     ModelUnstaged: sessions.unstaged,

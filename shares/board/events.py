@@ -119,6 +119,15 @@ class SessionClosed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AccountClosed(Event):
+    """A miner's account was closed: its rigs get no more shares, finish those they hold, and are
+    sent away then.
+    """
+
+    account: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DifficultySuggested(Event):
     """``mining.suggest_difficulty``."""
 

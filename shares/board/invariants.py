@@ -132,6 +132,8 @@ def _rigs(state: State) -> None:
         assert len(rig.leases) <= rig.credit or rig.session is None or rig.leases, name
         for lease in (*rig.leases.values(), *rig.shares.values()):
             assert state.leases.get(lease.lease) is lease, name
+        if rig.session is not None and key[0] in state.leaving:
+            assert rig.leases, f"{name} has nothing to stay for"
         if rig.session is None and rig.leases:
             assert key in state.away, f"{name}: nobody counts its grace"
         if rig.standing.banned_until > state.at:

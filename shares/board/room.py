@@ -10,6 +10,8 @@ def has_room(state: State, rig: Rig, *, direct: bool = False) -> bool:
     count = len(rig.leases)
     if rig.session is None or count >= rig.credit or state.at < rig.rest_until:
         return False
+    if rig.key[0] in state.leaving:
+        return False
     if not rig.standing.accepted_rows:
         return count == 0
     if direct:

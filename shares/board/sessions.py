@@ -5,6 +5,7 @@ from __future__ import annotations
 from shares.board import leases
 from shares.board.effects import Disconnect, SetDifficulty
 from shares.board.events import (
+    AccountClosed,
     DifficultySuggested,
     HoldReleased,
     ModelStaged,
@@ -67,6 +68,22 @@ def closed(state: State, event: SessionClosed) -> None:
         state.away[rig.key] = rig
     elif rig.standing.blank and not rig.shares and not _waits(state, rig):
         _forget(state, rig)
+
+
+def account_closed(state: State, event: AccountClosed) -> None:
+    """No more shares for its rigs; a share that was leased meanwhile is like any other."""
+    state.leaving[event.account] = None
+
+
+def send_away(state: State) -> None:
+    """Rigs of closed accounts leave when nothing is in their hands."""
+    for account in list(state.leaving):
+        rigs = [r for r in state.by_account.get(account, {}).values() if r.session is not None]
+        for rig in rigs:
+            if not rig.leases:
+                leases.disconnect(state, rig, "closed_account")
+        if all(rig.session is None for rig in rigs):
+            del state.leaving[account]
 
 
 def _waits(state: State, rig: Rig) -> bool:

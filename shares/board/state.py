@@ -318,6 +318,7 @@ class State:
     rigs: dict[RigKey, Rig] = field(default_factory=dict)
     by_account: dict[str, dict[RigKey, Rig]] = field(default_factory=dict)
     sessions: dict[int, Rig] = field(default_factory=dict)
+    leaving: dict[str, None] = field(default_factory=dict)  # closed accounts with rigs connected
     away: dict[RigKey, Rig] = field(default_factory=dict)  # with leases and not connected
     hungry: dict[RigKey, Rig] = field(default_factory=dict)  # had room and found nothing
     checks: dict[int, Check] = field(default_factory=dict)

@@ -129,6 +129,27 @@ class _Deaf:
         """Nobody minds."""
 
 
+async def test_a_rig_of_a_closed_account_is_sent_away(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """By the board, which lets it finish what it holds; here it holds nothing."""
+    store = Store.open(tmp_path, durable=False)
+    token = create_account(store.database, "alice", "miner", START)
+    async with running(store) as pool, trio.open_nursery() as nursery:
+        ours, theirs = memory_stream_pair()
+        nursery.start_soon(pool.gateway.serve_stream, theirs)
+        async with RigConnection(ours) as connection:
+            await connection.handshake(
+                agent="test", session="", credit=1, devices=(), user="alice.rig", token=token
+            )
+            pool.gateway.drop_account("alice")
+            with pytest.raises(ConnectionClosed, match="closed_account"):
+                while True:
+                    await connection.receive()
+        nursery.cancel_scope.cancel()
+    store.close()
+
+
 async def test_a_stranger_is_sent_away_in_time(tmp_path: Path, autojump_clock: MockClock) -> None:
     """A connection that does not authorise is closed after the configured time."""
     store = Store.open(tmp_path, durable=False)

@@ -186,6 +186,10 @@ class BoardMachine(RuleBasedStateMachine):
     def cancel(self, data: st.DataObject, reason: str) -> None:
         self.house.cancel(data.draw(st.sampled_from(sorted(self.house.jobs))), reason)
 
+    @rule(account=st.sampled_from([account for account, _ in RIGS]))
+    def close_account(self, account: str) -> None:
+        self.house.handle(ev.AccountClosed(at=self.house.at, account=account))
+
     @rule(seconds=st.floats(0, 20))
     def restart(self, seconds: float) -> None:
         self.house.restart(seconds)

@@ -338,7 +338,8 @@ def test_the_minimum_hold_is_never_released_while_an_account_is_open(books: Book
     assert books.settle().released == ()
 
 
-def test_closing_a_miners_account_releases_what_it_held(books: Bookmaker) -> None:
+def test_a_closed_account_is_held_as_long_as_any_and_then_released_whole(books: Bookmaker) -> None:
+    """Closing is no way around the time in which what was done may still prove false."""
     with_hold(books, rows=1_000)
     create_account(books.store.database, "alice", "miner", books.at)
     job = books.job(blocks=(100,))
@@ -346,12 +347,38 @@ def test_closing_a_miners_account_releases_what_it_held(books: Bookmaker) -> Non
     with pytest.raises(AccountError, match="without a verdict"):
         close_account(books.store.database, "alice", books.policy, books.at)
     books.judge(lease, "cleared")
-    released = close_account(books.store.database, "alice", books.policy, books.at)
+    books.trust("alice.a", held=60, row_work=1_000)
+    books.at += 90
+    assert close_account(books.store.database, "alice", books.policy, books.at) == 60
+    assert books.settle().released == ()
+    books.at += 99
+    assert books.settle().released == ()
+    books.at += 11
 
-    assert released == (Release("alice", "a", 60),)
+    assert books.settle().released == (Release("alice", "a", 60),)
+    assert books.balances("held") == {}
     assert books.balances("available") == {"available:alice": 60}
     with pytest.raises(AccountError, match="is closed"):
         close_account(books.store.database, "alice", books.policy, books.at)
+
+
+def test_a_share_that_was_leased_while_its_account_was_closed_is_held_and_paid(
+    books: Bookmaker,
+) -> None:
+    """The pool saw the closing a moment later: the share's pay goes the way of any other."""
+    with_hold(books, rows=1_000)
+    create_account(books.store.database, "alice", "miner", books.at)
+    job = books.job(blocks=(100,))
+    close_account(books.store.database, "alice", books.policy, books.at)
+    lease = books.share("alice.a", job, 0, 60)
+    books.at += 50
+    books.judge(lease, "cleared")
+    books.trust("alice.a", held=60, row_work=1_000)
+    books.at += 60
+    assert books.settle().released == (), "closed long ago, cleared within its hold"
+    books.at += 50
+
+    assert books.settle().released == (Release("alice", "a", 60),)
 
 
 def test_a_customer_with_open_jobs_cannot_be_closed(books: Bookmaker) -> None:
