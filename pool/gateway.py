@@ -315,7 +315,7 @@ class _Session:
                 f"the token does not open the miner account {account_name!r}",
             )
             return
-        if until := self._core.board.banned_until(account_name, rig):
+        if until := self._core.board.banned_until(account_name):
             outcomes["banned"] += 1
             self.connection.refuse(
                 message, Code.BANNED, "banned", f"{message.user} is banned until {_time(until)}"

@@ -101,9 +101,9 @@ class Board:
         found = self._state.leases.get(lease)
         return found.model if found else None
 
-    def banned_until(self, account: str, rig: str) -> float:
-        """Until when this rig is kept out, seconds since the epoch; 0 when it is not."""
-        return sessions.banned_until(self._state, (account, rig))
+    def banned_until(self, account: str) -> float:
+        """Until when this account's rigs are kept out, seconds since the epoch; 0: they are not."""
+        return self._state.banned_until(account)
 
     def awaits(self, job: int, block: int, rows: Iterable[int]) -> bool:
         """Whether the referee's word on any of these rows is still wanted."""

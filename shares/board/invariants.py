@@ -136,9 +136,10 @@ def _rigs(state: State) -> None:
             assert rig.leases, f"{name} has nothing to stay for"
         if rig.session is None and rig.leases:
             assert key in state.away, f"{name}: nobody counts its grace"
-        if rig.standing.banned_until > state.at:
+        if state.banned_until(key[0]):
             assert rig.session is None, f"{name} is banned and connected"
             assert not rig.leases, f"{name} is banned and holds leases"
+        if rig.standing.banned_until > state.at:
             assert not rig.shares, f"{name} is banned and has shares to be judged"
 
 

@@ -13,7 +13,7 @@ from shares.board.events import (
     SessionClosed,
     SessionOpened,
 )
-from shares.board.state import Rig, RigKey, State
+from shares.board.state import Rig, State
 from shares.vardiff import clamp
 
 
@@ -22,7 +22,7 @@ def opened(state: State, event: SessionOpened) -> None:
     if event.session in state.sessions:
         raise ValueError(f"session {event.session} is open already: number sessions once")
     key = (event.account, event.rig)
-    if banned_until(state, key):
+    if state.banned_until(event.account):
         state.emit(Disconnect(event.session, "banned"))
         return
     rig = state.rig(key)
@@ -40,21 +40,6 @@ def opened(state: State, event: SessionOpened) -> None:
     wish = event.suggested or rig.difficulty or state.policy.initial_difficulty
     rig.difficulty = clamp(wish, rig.ceiling(state.policy), state.policy)
     state.emit(SetDifficulty(event.session, rig.difficulty))
-
-
-def banned_until(state: State, key: RigKey) -> float:
-    """Until when a rig is kept out; 0 when it is not.
-
-    Banned itself, or a new name of an account that has a banned rig.
-    """
-    rigs = state.by_account.get(key[0], {})
-    mine = rigs.get(key)
-    if mine is not None and mine.standing.banned_until > state.at:
-        return mine.standing.banned_until
-    if mine is not None and not mine.standing.blank:
-        return 0.0
-    until = max((rig.standing.banned_until for rig in rigs.values()), default=0.0)
-    return until if until > state.at else 0.0
 
 
 def closed(state: State, event: SessionClosed) -> None:
@@ -78,7 +63,7 @@ def account_closed(state: State, event: AccountClosed) -> None:
 def send_away(state: State) -> None:
     """Rigs of closed accounts leave when nothing is in their hands."""
     for account in list(state.leaving):
-        rigs = [r for r in state.by_account.get(account, {}).values() if r.session is not None]
+        rigs = [rig for rig in state.rigs_of(account) if rig.session is not None]
         for rig in rigs:
             if not rig.leases:
                 leases.disconnect(state, rig, "closed_account")

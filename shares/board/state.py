@@ -385,6 +385,18 @@ class State:
             self.by_account.setdefault(key[0], {})[key] = rig
         return rig
 
+    def rigs_of(self, account: str) -> list[Rig]:
+        """Every rig that the account ever had."""
+        return list(self.by_account.get(account, {}).values())
+
+    def banned_until(self, account: str) -> float:
+        """Until when an account is kept out; 0 when it is not.
+
+        All of it: whoever runs one false rig runs the others, and a name costs nothing.
+        """
+        until = max((r.standing.banned_until for r in self.rigs_of(account)), default=0.0)
+        return until if until > self.at else 0.0
+
     def online(self, model: str) -> Iterator[Rig]:
         """Connected rigs that can compute a model."""
         return (rig for rig in self.sessions.values() if model in rig.staged)

@@ -3,7 +3,10 @@
 A share clears as a whole: when all its drawn rows ended well, and either a sample of it matched
 or the clearing window has passed since its last part. The referee's word on a row is final.
 One wrong row may be a bit flip: it costs the share, which is counted through to the end, and
-everything else of the rig that is not cleared is checked. A second one is an offence.
+everything else of the rig that is not cleared is checked. A second one is an offence. Wrong rows
+and bans count by account, for a name costs nothing: a second rig of the account has no bit flip of
+its own, and no rig of a banned account works. What is forfeited is the rig's that did it, as its
+sampling went by what it held itself; what other rigs did is checked in full, and paid if right.
 """
 
 from __future__ import annotations
@@ -129,7 +132,7 @@ def judge(state: State, lease: Lease) -> None:
 def _may_still_deliver(state: State, lease: Lease) -> bool:
     """Whether late parts of an ended lease may come and still be of use."""
     policy = state.policy
-    if lease.next_row == lease.rows or lease.rig.standing.banned_until > state.at:
+    if lease.next_row == lease.rows or state.banned_until(lease.account):
         return False
     if lease.state == "cancelled":  # what was on its way is compared and paid
         return not lease.direct and state.at < lease.ended_at + policy.cancel_grace_seconds
@@ -226,7 +229,7 @@ def convict(state: State, lease: Lease, wrong: int) -> None:
     standing = rig.standing
     state.note("wrong_row", lease=lease.lease, account=rig.key[0], rig=rig.key[1], rows=wrong)
     _reject(state, lease, "wrong_row", forfeit=False)
-    isolated = wrong == 1 and not standing.isolated
+    isolated = wrong == 1 and not any(r.standing.isolated for r in state.rigs_of(rig.key[0]))
     if wrong == 1:
         standing.isolated += 1
     if not isolated:
@@ -270,7 +273,7 @@ def _suspect(state: State, rig: Rig) -> None:
 
 
 def _offend(state: State, lease: Lease) -> None:
-    """An offence is proved: forfeit, ban, disconnect."""
+    """An offence is proved: forfeit; ban and disconnect the whole account."""
     rig = lease.rig
     standing = rig.standing
     for share in list(rig.shares.values()):
@@ -279,7 +282,9 @@ def _offend(state: State, lease: Lease) -> None:
         leases.end(state, held, "cancelled", "rig", tell="banned")
     for recount in [r for r in state.recounts.values() if r.lease.rig is rig]:
         _stop_counting(state, recount)
-    units = standing.offend(state.at, state.policy)
+    account = state.rigs_of(rig.key[0])
+    before = sum(each.standing.offences for each in account)
+    units = standing.offend(state.at, state.policy, before=before)
     state.changed[rig.key] = rig
     state.note(
         "offence",
@@ -291,7 +296,12 @@ def _offend(state: State, lease: Lease) -> None:
     )
     if units:
         state.emit(HeldForfeited(*rig.key, units, standing.offences, lease.lease, state.at))
-    leases.disconnect(state, rig, "banned")
+    for each in account:
+        if each is not rig:
+            for held in list(each.leases.values()):
+                leases.end(state, held, "cancelled", "rig", tell="banned")
+            _suspect(state, each)
+        leases.disconnect(state, each, "banned")
 
 
 def _stop_counting(state: State, recount: Recount) -> None:

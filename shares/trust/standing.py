@@ -74,10 +74,13 @@ class Standing:
         by_rigs = rate_ppm(self.held, price, self.row_work, policy.kappa, policy.check_floor_ppm)
         return by_rigs, by_referee
 
-    def offend(self, at: float, policy: Policy) -> int:
-        """An offence is confirmed: ban it, return it to probation; returns the units it held."""
+    def offend(self, at: float, policy: Policy, *, before: int) -> int:
+        """An offence is confirmed: ban it, return it to probation; returns the units it held.
+
+        ``before``: offences of all rigs of its account until now; each doubles the ban.
+        """
         self.offences += 1
-        self.banned_until = at + policy.ban_seconds * 2 ** (self.offences - 1)
+        self.banned_until = at + policy.ban_seconds * 2**before
         self.cleared_shares = 0
         self.proved.clear()
         units, self.held = self.held, 0

@@ -220,15 +220,70 @@ def test_a_ban_ends_and_the_next_one_is_twice_as_long() -> None:
     assert house.trust["carl", "r"].banned_until == house.at + 7_200
 
 
-def test_a_known_rig_of_an_account_may_come_while_another_is_banned() -> None:
-    """Only new names wait for the ban's end."""
+def test_a_ban_is_the_accounts() -> None:
+    """Its rig of long standing is sent away too, and no name of the account comes in."""
     house = House(SMALL)
     house.established("carl", "old")
+    old = house.connect("carl", "old")
     house.open_job(rows=2_000)
     house.submit(_cheat(house.connect("carl")))
+    assert old.reasons == ["banned"]
+    assert house.board.banned_until("carl") == house.at + 3_600
     house.connect("carl", "old")
+    house.connect("carl", "new")
+    assert old.session is None
+    assert house.rigs["carl", "new"].session is None
 
-    assert house.rigs["carl", "old"].session is not None
+    house.tick(3_601)
+    house.connect("carl", "old")
+    assert old.session is not None
+
+
+def test_what_another_rig_of_a_banned_account_did_is_checked_and_paid(of) -> None:
+    """Its accepted part is not forfeited, but every row of it is computed again."""
+    house = House(LOW, referee=False)
+    house.established("carl", "old", held=10**9)
+    old = house.connect("carl", "old", credit=3)
+    house.open_job(rows=2_000)
+    first, second = list(old.leases)[:2]
+    house.submit(old, first)
+    house.submit(old, second, rows=3)
+    assert not [d for d in house.drawn.values() if d.lease in (first, second)]
+    cheat = _cheat(house.connect("carl", "new"), every=1)
+    house.submit(cheat)
+    house.submit(cheat)
+    house.referee = True
+    house.answer()
+
+    assert cheat.reasons == old.reasons == ["banned"]
+    assert len([d for d in house.drawn.values() if d.lease == first]) == 20
+    assert len([d for d in house.drawn.values() if d.lease == second]) == 3
+    assert house.shares[first].verdict == house.shares[second].verdict == "cleared"
+    assert house.trust["carl", "old"].held > 10**9
+
+
+def test_a_second_isolated_row_of_an_account_is_an_offence_whichever_rig() -> None:
+    """Each rig of a cheat would otherwise have a free wrong row."""
+    house = House(SMALL)
+    house.open_job(rows=600)
+    one, two = house.connect("anna", "one"), house.connect("anna", "two")
+    house.submit(one, wrong={3})
+    assert house.trust["anna", "one"].offences == 0
+    house.tick(1)
+    house.submit(two, wrong={4})
+
+    assert (house.trust["anna", "two"].isolated, house.trust["anna", "two"].offences) == (1, 1)
+    assert one.reasons == two.reasons == ["banned"]
+
+
+def test_offences_of_all_rigs_of_an_account_make_its_ban_longer() -> None:
+    house = House(SMALL)
+    house.open_job(rows=2_000)
+    house.submit(_cheat(house.connect("carl", "one")))
+    house.tick(3_601)
+    house.submit(_cheat(house.connect("carl", "two")))
+
+    assert house.board.banned_until("carl") == house.at + 7_200
 
 
 def test_a_mismatch_goes_to_the_referee_who_finds_the_share_guilty(of) -> None:
