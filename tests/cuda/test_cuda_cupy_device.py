@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import fakecupy
@@ -58,6 +59,18 @@ def test_the_clock_counts_in_seconds(cupydevice: Any) -> None:
 
 def test_memory_that_can_be_had(cupydevice: Any) -> None:
     assert cupydevice.CupyDevice(0).free_bytes() == 1 << 30
+
+
+def test_devices_of_a_thread_share_its_stream(cupydevice: Any) -> None:
+    """What one starts and what the other waits for are in one order."""
+    first, second = cupydevice.CupyDevice(0), cupydevice.CupyDevice(0)
+    others: list[Any] = []
+    thread = Thread(target=lambda: others.append(cupydevice.CupyDevice(0)))
+    thread.start()
+    thread.join()
+
+    assert first._stream is second._stream
+    assert others[0]._stream is not first._stream
 
 
 def test_an_empty_grid_launches_nothing(cupydevice: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from threading import Lock
+from threading import Lock, local
 from typing import Any, Final
 
 import cupy
@@ -29,6 +29,7 @@ _OF_THE_CALL: Final = frozenset({1, 9, 98, 200, 209, 500, 701})
 _INT8: Final = 3  # CUDA_R_8I
 _INT32: Final = 10  # CUDA_R_32I, which CuPy has no name for
 _compiling = Lock()
+_own = local()
 
 
 def device_count() -> int:
@@ -83,7 +84,7 @@ def translated() -> Iterator[None]:
 
 
 class CupyDevice(Device):
-    """One thread's stream on a CUDA device. Make it in the thread that uses it."""
+    """A CUDA device, for the thread that makes it. A thread's devices share its stream."""
 
     shared_bytes = 48 * 1024
     """What every device gives a block without being asked for more."""
@@ -92,9 +93,7 @@ class CupyDevice(Device):
         check_device(ordinal)
         with translated():
             self._ordinal = ordinal
-            cupy.cuda.Device(ordinal).use()
-            self._stream = cupy.cuda.Stream(non_blocking=True)
-            self._stream.use()
+            self._stream = _own_stream(ordinal)
             self._pool = cupy.get_default_memory_pool()
             self._uploaded = cupy.cuda.Event(disable_timing=True)
             self._pinned: dict[str, Host] = {}  # {what for: bytes}
@@ -220,6 +219,19 @@ class CupyDevice(Device):
                 max(size + size // 4, 1 << 16), np.uint8
             )
         return pinned[:size]
+
+
+def _own_stream(ordinal: int) -> Any:
+    """This thread's stream on a device, both made current for what CuPy does in this thread.
+
+    One for all: memory and launches follow the current stream, copies and marks the device's.
+    """
+    streams: dict[int, Any] = vars(_own).setdefault("streams", {})
+    cupy.cuda.Device(ordinal).use()
+    if ordinal not in streams:
+        streams[ordinal] = cupy.cuda.Stream(non_blocking=True)
+    streams[ordinal].use()
+    return streams[ordinal]
 
 
 @cache
