@@ -103,6 +103,8 @@ def end(state: State, lease: Lease, how: str, fault: str, *, tell: str = "") -> 
         state.emit(Cancel(rig.session, lease.lease, tell))
     lease.state = how
     lease.ended_at = state.at
+    if how == "cancelled":
+        state.called_off[lease.lease] = lease
     if how in ("expired", "released", "malformed"):
         for segment, start, stop, _ in lease.pieces(lease.next_row, lease.rows):
             block = state.block(segment.job, segment.block)

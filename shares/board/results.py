@@ -20,7 +20,7 @@ from shares.board.effects import (
     Won,
 )
 from shares.board.events import LeaseReleased, PartMalformed, PartSubmitted
-from shares.board.state import DONE, Block, Check, Credit, Job, Lease, RowKey, State
+from shares.board.state import CLEARED, DONE, Block, Check, Credit, Job, Lease, RowKey, State
 from shares.policy import PPM
 from shares.results import DIGEST_BYTES, part_digest
 from shares.trust.sampling import CHECK, REFEREE, draw
@@ -218,7 +218,7 @@ def _pay_hedge(
     if not found.in_time or not equal.size or lease.state not in ("open", "cancelled"):
         return
     others = np.array(
-        [block.winners[winner] != lease.account for winner in block.winner[equal].tolist()]
+        [block.winners[won].key[0] != lease.account for won in block.winner[equal].tolist()]
     )
     work = int(block.works[equal[others]].sum())
     amount = work * job.price
@@ -392,7 +392,10 @@ def _dispute(state: State, lease: Lease, key: RowKey) -> None:
     block = state.jobs[job].opened[number]
     case = checks.ask(state, key, urgent=True)
     checks.claim(case, lease)
-    winner = state.leases.get(int(block.winner[row]))
-    if winner is not None and winner is not lease:
+    won = int(block.winner[row])
+    winner = state.leases.get(won)
+    if winner is None and block.state[row] == CLEARED:
+        case.cleared = won
+    elif winner is not None and winner is not lease:
         checks.claim(case, winner)
     state.note("mismatch", job=job, block=number, row=row, by=lease.lease)

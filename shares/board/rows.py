@@ -68,7 +68,7 @@ def win(job: Job, block: Block, rows: Rows, lease: Lease, digests: NDArray[np.ui
     block.state[rows] = DONE
     block.winner[rows] = lease.lease
     block.digests[rows] = digests
-    block.winners[lease.lease] = lease.account
+    block.winners[lease.lease] = lease.rig
     work = int(block.works[rows].sum())
     job.accepted_rows += rows.size
     job.accepted_work += work
@@ -86,6 +86,15 @@ def won_by(block: Block, lease: Lease) -> Rows:
         if segment.job == block.job and segment.block == block.no and owes(segment)
     ]
     return np.concatenate(parts) if parts else span(0, 0)
+
+
+def holds_any(lease: Lease, block: Block, rows: Rows) -> bool:
+    """Whether a lease has any of these rows of the block and has not delivered it."""
+    return any(
+        owes(segment) and bool(((rows >= start) & (rows < stop)).any())
+        for segment, start, stop, _ in lease.pieces(lease.next_row, lease.rows)
+        if (segment.job, segment.block) == (block.job, block.no)
+    )
 
 
 def clear(job: Job, block: Block, rows: Rows) -> None:

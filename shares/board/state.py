@@ -44,7 +44,7 @@ class Block:
     cleared_rows: int = 0
     first_open: int = 0  # no row before this one is open
     lessees: dict[int, Lease] = field(default_factory=dict)  # open leases with rows in it
-    winners: dict[int, str] = field(default_factory=dict)  # {lease that won rows: its account}
+    winners: dict[int, Rig] = field(default_factory=dict)  # {lease that won rows: its rig}
     avoid: dict[RigKey, NDArray[np.bool_]] = field(default_factory=dict)  # rows a rig dropped
     truth: dict[int, bytes] = field(default_factory=dict)  # {row: the referee's digest}
     asked: dict[int, None] = field(default_factory=dict)  # rows that the referee computes
@@ -281,6 +281,7 @@ class Case:
     checks: dict[int, Check] = field(default_factory=dict)
     claims: dict[int, tuple[Lease, int]] = field(default_factory=dict)  # {lease: (it, its row)}
     recounts: dict[int, tuple[Recount, int]] = field(default_factory=dict)  # rejected shares
+    cleared: int = 0  # lease, judged, whose cleared result of the row is disputed
 
 
 @dataclass(slots=True, eq=False)
@@ -315,6 +316,7 @@ class State:
     leases: dict[int, Lease] = field(default_factory=dict)  # open or not judged
     open: dict[int, Lease] = field(default_factory=dict)
     waiting: dict[int, Lease] = field(default_factory=dict)  # ended, not judged
+    called_off: dict[int, Lease] = field(default_factory=dict)  # of them those cancelled
     rigs: dict[RigKey, Rig] = field(default_factory=dict)
     by_account: dict[str, dict[RigKey, Rig]] = field(default_factory=dict)
     sessions: dict[int, Rig] = field(default_factory=dict)

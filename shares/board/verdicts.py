@@ -1,7 +1,8 @@
 """Verdicts on shares, and what a wrong row leads to.
 
 A share clears as a whole: when all its drawn rows ended well, and either a sample of it matched
-or the clearing window has passed since its last part. The referee's word on a row is final.
+or the clearing window has passed since its last part; and not while somebody else computes one of
+its rows who may contradict it (see ``_may_be_contradicted``). The referee's word on a row is final.
 One wrong row may be a bit flip: it costs the share, which is counted through to the end, and
 everything else of the rig that is not cleared is checked. A second one is an offence. Wrong rows
 and bans count by account, for a name costs nothing: a second rig of the account has no bit flip of
@@ -10,6 +11,8 @@ sampling went by what it held itself; what other rigs did is checked in full, an
 """
 
 from __future__ import annotations
+
+import numpy as np
 
 from shares.board import checks, jobs, leases, rows
 from shares.board.effects import CheckEnded, HeldForfeited, RefereePaid, ShareJudged
@@ -68,6 +71,7 @@ def _charge(state: State, job: Job, work: int) -> None:
 
 def _decide(state: State) -> None:
     wrong: dict[int, tuple[Lease, dict[int, None]]] = {}  # {lease: (it, wrong rows of the share)}
+    cleared: dict[int, tuple[Rig, int]] = {}  # {judged lease: (its rig, how many wrong rows)}
     for key in list(state.answerable):
         del state.answerable[key]
         job, number, row = key
@@ -77,12 +81,20 @@ def _decide(state: State) -> None:
             continue
         for lease, share_row in _refuted(state, block, case):
             wrong.setdefault(lease.lease, (lease, {}))[1][share_row] = None
+        if case.cleared and block.digests[row].tobytes() != block.truth[row]:
+            # What is compared from now on is the truth: one wrong row is found once.
+            block.digests[row] = np.frombuffer(block.truth[row], np.uint8)
+            count = cleared.get(case.cleared, (None, 0))[1]
+            cleared[case.cleared] = (block.winners[case.cleared], count + 1)
         state.unsettled[job] = state.jobs[job]
     for lease, found in wrong.values():
         if lease.lease in state.leases:
             convict(state, lease, len(found))
         elif lease.lease in state.recounts:
-            _offend(state, lease)
+            _offend(state, lease.rig, lease.lease)
+    for number, (rig, count) in cleared.items():
+        if rig.standing.banned_until <= state.at:  # else it was convicted just now
+            _convict_cleared(state, rig, number, count)
     for recount in [recount for recount in state.recounts.values() if not recount.waiting]:
         del state.recounts[recount.lease.lease]
 
@@ -125,8 +137,36 @@ def judge(state: State, lease: Lease) -> None:
         _void(state, lease)
         return
     window = 0.0 if lease.direct else state.policy.clearing_seconds
-    if lease.matched or state.at >= lease.last_part_at + window:
+    if not lease.matched and state.at < lease.last_part_at + window:
+        return
+    if not _may_be_contradicted(state, lease):
         _clear(state, lease)
+
+
+def _may_be_contradicted(state: State, lease: Lease) -> bool:
+    """Whether a row that the share won is in the hands of another lease.
+
+    Had the share cleared, a false row of it that the other one contradicts would be delivered and
+    paid. To open a cleared share again would take back what is written into an output and posted
+    to the ledger; to wait delays honest pay too, but no longer than the other lease lasts, which
+    has its deadline, and what was on its way when it was called off, which has a few seconds. The
+    job seldom waits for it: a lease of which nobody wants anything any more is called off.
+
+    A direct request cannot wait: its answer leaves at once, and who is contradicted after that is
+    convicted all the same (``_convict_cleared``). So is who is contradicted by a lease that came
+    late, after its end.
+    """
+    if lease.direct:
+        return False
+    for _, block in _blocks(state, lease):
+        won = rows.won_by(block, lease)
+        if (block.holders[won] > 0).any():
+            return True
+        for other in state.called_off.values():
+            coming = other.rig.session is not None and _may_still_deliver(state, other)
+            if coming and rows.holds_any(other, block, won):
+                return True
+    return False
 
 
 def _may_still_deliver(state: State, lease: Lease) -> bool:
@@ -211,6 +251,7 @@ def _blocks(state: State, lease: Lease) -> list[tuple[Job, Block]]:
 def _forget(state: State, lease: Lease) -> None:
     del state.leases[lease.lease]
     state.waiting.pop(lease.lease, None)
+    state.called_off.pop(lease.lease, None)
     state.ripe.pop(lease.lease, None)
     lease.rig.shares.pop(lease.lease, None)
     state.wake[lease.rig.key] = lease.rig
@@ -226,17 +267,34 @@ def _forget(state: State, lease: Lease) -> None:
 def convict(state: State, lease: Lease, wrong: int) -> None:
     """The referee found this many wrong rows in a share that is not judged."""
     rig = lease.rig
-    standing = rig.standing
     state.note("wrong_row", lease=lease.lease, account=rig.key[0], rig=rig.key[1], rows=wrong)
     _reject(state, lease, "wrong_row", forfeit=False)
-    isolated = wrong == 1 and not any(r.standing.isolated for r in state.rigs_of(rig.key[0]))
+    if _is_offence(state, rig, wrong):
+        _offend(state, rig, lease.lease)
+    else:
+        _count_through(state, lease)
+        _suspect(state, rig)
+
+
+def _convict_cleared(state: State, rig: Rig, lease: int, wrong: int) -> None:
+    """The referee found wrong rows in a share that was cleared and paid.
+
+    They stay as they were delivered; the rig answers for them as for any, its pay being held.
+    """
+    state.note("wrong_row_cleared", lease=lease, account=rig.key[0], rig=rig.key[1], rows=wrong)
+    if _is_offence(state, rig, wrong):
+        _offend(state, rig, lease)
+    else:
+        _suspect(state, rig)
+
+
+def _is_offence(state: State, rig: Rig, wrong: int) -> bool:
+    """Count a wrong row; whether it, or that there are several, is more than a bit flip."""
+    first = wrong == 1 and not any(r.standing.isolated for r in state.rigs_of(rig.key[0]))
     if wrong == 1:
-        standing.isolated += 1
-    if not isolated:
-        _offend(state, lease)
-        return
-    _count_through(state, lease)
-    _suspect(state, rig)
+        rig.standing.isolated += 1
+        state.changed[rig.key] = rig
+    return not first
 
 
 def _count_through(state: State, lease: Lease) -> None:
@@ -272,9 +330,8 @@ def _suspect(state: State, rig: Rig) -> None:
                     checks.offer(state, check)
 
 
-def _offend(state: State, lease: Lease) -> None:
-    """An offence is proved: forfeit; ban and disconnect the whole account."""
-    rig = lease.rig
+def _offend(state: State, rig: Rig, lease: int) -> None:
+    """An offence is proved by a share: forfeit; ban and disconnect the whole account."""
     standing = rig.standing
     for share in list(rig.shares.values()):
         _reject(state, share, "offence", forfeit=True)
@@ -288,14 +345,14 @@ def _offend(state: State, lease: Lease) -> None:
     state.changed[rig.key] = rig
     state.note(
         "offence",
-        lease=lease.lease,
+        lease=lease,
         account=rig.key[0],
         rig=rig.key[1],
         forfeited=units,
         banned_until=standing.banned_until,
     )
     if units:
-        state.emit(HeldForfeited(*rig.key, units, standing.offences, lease.lease, state.at))
+        state.emit(HeldForfeited(*rig.key, units, standing.offences, lease, state.at))
     for each in account:
         if each is not rig:
             for held in list(each.leases.values()):

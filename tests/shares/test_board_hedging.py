@@ -211,3 +211,120 @@ def test_a_rig_that_would_be_later_gets_nothing() -> None:
 
     assert len(house.shares) == 1
     assert anna.leases
+
+
+# ── no share clears while a row of it may be contradicted ─────────────────────
+
+
+def _won_early(policy: Policy = POLICY, **how: int) -> tuple[House, PlayedRig, PlayedRig, int, int]:
+    """Fast did three rows of its hedge and gave the rest back; Slow still has all of them.
+
+    Nothing more is leased. Returns Slow's lease and Fast's.
+    """
+    house, slow, fast, lease = _tail(policy, **how)
+    hedge = next(number for number, held in fast.leases.items() if Kind.HEDGE in _of(held))
+    house.handle(ev.LeasingPaused(at=house.at, paused=True))
+    return house, slow, fast, lease, hedge
+
+
+def _do_three(house: House, fast: PlayedRig, hedge: int) -> None:
+    house.submit(fast, hedge, rows=3)
+    assert fast.session is not None
+    house.handle(
+        ev.LeaseReleased(at=house.at, session=fast.session, request=1, lease=hedge, reason="x")
+    )
+    assert not [drawn for drawn in house.drawn.values() if drawn.lease == hedge]
+
+
+def test_a_false_row_is_not_cleared_before_the_honest_lease_has_spoken() -> None:
+    """No row of it was drawn, its window is long over: the slow rig's result still convicts."""
+    house, slow, fast, lease, hedge = _won_early()
+    fast.lies = lambda key: True
+    _do_three(house, fast, hedge)
+    for _ in range(15):
+        house.tick(1)
+    assert house.shares[lease].state == "open"
+    assert house.shares[hedge].verdict == "accepted"
+    house.submit(slow, lease)
+
+    assert house.shares[hedge].verdict == "rejected"
+    assert fast.reasons == ["banned"]
+    house.handle(ev.LeasingPaused(at=house.at, paused=False))
+    house.work(slow, house.connect("zoe"))
+    house.assert_complete()
+
+
+@pytest.mark.parametrize("how", ["delivers", "leaves", "is silent", "releases"])
+def test_an_honest_share_clears_as_soon_as_the_other_lease_is_over(how: str) -> None:
+    """At the next tick: its pay waits no longer than the lease that might contradict it."""
+    house, slow, fast, lease, hedge = _won_early()
+    _do_three(house, fast, hedge)
+    for _ in range(12):
+        house.tick(1)
+    assert house.shares[hedge].verdict == "accepted"
+    if how == "delivers":
+        house.submit(slow, lease)
+    elif how == "leaves":
+        house.disconnect(slow)
+    elif how == "releases":
+        assert slow.session is not None
+        house.handle(
+            ev.LeaseReleased(at=house.at, session=slow.session, request=1, lease=lease, reason="x")
+        )
+    deadline = house.board._state.leases[lease].latest if how == "is silent" else house.at + 15
+    while house.shares[lease].state == "open":
+        assert house.at <= deadline
+        house.tick(1)
+    house.tick(1)
+
+    assert house.shares[hedge].verdict == "cleared"
+
+
+def test_what_was_on_its_way_when_a_lease_was_called_off_is_waited_for() -> None:
+    """The fake has won all rows and no window to wait for; the loser's result is in flight."""
+    house, slow, fast, lease, hedge = _won_early(replace(POLICY, clearing_seconds=0.0))
+    fast.lies = lambda key: True
+    house.submit(fast, hedge)
+    assert house.shares[lease].state == "cancelled"
+    house.tick(3)
+    assert house.shares[hedge].verdict == "accepted"
+    slow.leases[lease] = slow.dropped.pop(lease)
+    house.submit(slow, lease)
+
+    assert house.shares[hedge].verdict == "rejected"
+    assert fast.reasons == ["banned"]
+
+
+def test_a_lease_that_was_called_off_is_waited_for_a_few_seconds_only() -> None:
+    house, _slow, fast, lease, hedge = _won_early(replace(POLICY, clearing_seconds=0.0))
+    house.submit(fast, hedge)
+    assert house.shares[lease].state == "cancelled"
+    house.tick(4.9)
+    assert house.shares[hedge].verdict == "accepted"
+    house.tick(0.2)
+
+    assert house.shares[hedge].verdict == "cleared"
+
+
+def test_nothing_is_on_its_way_from_a_rig_that_is_gone() -> None:
+    house, slow, fast, _lease, hedge = _won_early(replace(POLICY, clearing_seconds=0.0))
+    house.disconnect(slow)
+    house.submit(fast, hedge)
+
+    assert house.shares[hedge].verdict == "cleared"
+
+
+def test_a_direct_answer_leaves_at_once_and_who_falsified_it_is_convicted_later() -> None:
+    """Its false rows were cleared and paid; the slow rig's result proves them."""
+    house, slow, fast, lease, hedge = _won_early(direct=True)
+    fast.lies = lambda key: True
+    _do_three(house, fast, hedge)
+    assert house.shares[hedge].verdict == "cleared"
+    held = house.trust["fast", "r"].held
+    house.submit(slow, lease)
+
+    assert fast.reasons == ["banned"]
+    assert [forfeit.units for forfeit in house.forfeits] == [held]
+    assert "wrong_row_cleared" in {note.what for note in house.notes}
+    house.restart()
+    assert house.trust["fast", "r"].offences == 1, "once"
