@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import numba
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import types
+from numba.extending import intrinsic
 
 SOURCES: Final = (
     "compiled.py", "kernels_float.py", "kernels_numba.py", "numerics.py", "ops.py",
@@ -95,3 +98,27 @@ def _keeping_in(folder: Path | None) -> Iterator[bool]:
         yield folder is not None
     finally:
         config.CACHE_DIR = before
+
+
+@intrinsic
+def bits_of(context: Any, x: Any) -> Any:
+    """The bits of a float32 as int32, in compiled functions."""
+    return types.int32(types.float32), lambda context, builder, signature, given: builder.bitcast(
+        given[0], ir.IntType(32)
+    )
+
+
+@intrinsic
+def float_of(context: Any, bits: Any) -> Any:
+    """The float32 that an int32's bits are, in compiled functions."""
+    return types.float32(types.int32), lambda context, builder, signature, given: builder.bitcast(
+        given[0], ir.FloatType()
+    )
+
+
+@intrinsic
+def bits_of_double(context: Any, x: Any) -> Any:
+    """The bits of a float64 as int64, in compiled functions."""
+    return types.int64(types.float64), lambda context, builder, signature, given: builder.bitcast(
+        given[0], ir.IntType(64)
+    )

@@ -122,26 +122,26 @@ def heads(sums, bias, cos, sin, positions, factor, out):
 def softmax(scores, first_query, first_key, window):
     """2^(score - largest) over its sum, for [heads, rows, queries, keys], in place."""
     count, rows, queries, keys = scores.shape
-    shifted = np.empty(keys, np.float32)
     for h in range(count):
         for r in range(rows):
             for q in range(queries):
-                row = scores[h, r, q]
-                first, last = 0, keys
+                begin, end = 0, keys
                 if window:
                     place = first_query + q - first_key
-                    first, last = max(0, place - window), min(keys, place + window + 1)
-                    row[:first] = _ZERO
-                    row[last:] = _ZERO
-                top = row[first]
-                for k in range(first, last):
+                    begin, end = max(0, place - window), min(keys, place + window + 1)
+                    scores[h, r, q, :begin] = _ZERO
+                    scores[h, r, q, end:] = _ZERO
+                # Loops begin at 0, else the compiler must allow for negative places.
+                row = scores[h, r, q, begin:end]
+                top = row[0]
+                for k in range(row.shape[0]):
                     top = max(top, row[k])
-                exp2(row, shifted, first, last, top)
                 total = _ZERO
-                for k in range(first, last):
+                for k in range(row.shape[0]):
+                    row[k] = exp2(row[k] - top)
                     total += row[k]
                 share = _ONE / total
-                for k in range(first, last):
+                for k in range(row.shape[0]):
                     row[k] *= share
 
 

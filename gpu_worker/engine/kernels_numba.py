@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from gpu_worker.engine.compiled import compiled
+from gpu_worker.engine.compiled import bits_of, bits_of_double, compiled, float_of
 from gpu_worker.engine.numerics import LIMIT16, LIMIT_PROBABILITY
 from gpu_worker.engine.ops import DENOMINATOR, NORM_BITS, RANGE, SCALE_FLOOR
 from gpu_worker.engine.polynomials import (
@@ -34,7 +34,6 @@ from gpu_worker.engine.polynomials import (
 
 _compiled: Final = compiled()
 _inlined: Final = compiled(inline=True)
-_exact_sum: Final = compiled(fastmath={"reassoc"})  # exact: for sums that are the same in any order
 
 NONE, GELU, GELU_TANH, RELU, TANH = range(5)
 ACTIVATION_CODES: Final = {"gelu": GELU, "gelu_tanh": GELU_TANH, "relu": RELU, "tanh": TANH}
@@ -48,7 +47,12 @@ _ZERO: Final = np.float32(0)
 _TOP16: Final = np.float32(LIMIT16)
 _TOP_PROBABILITY: Final = np.float32(LIMIT_PROBABILITY)
 _ROUNDER: Final = np.float32(1.5 * 2**23)
+_ROUNDER_BITS: Final = np.int32(_ROUNDER.view(np.int32))
+_TWO_23: Final = np.float32(2.0**23)
+_DENOMINATOR: Final = np.float64(DENOMINATOR)
 _DENOMINATOR_UNIT: Final = np.float32(2.0**-38)
+_ROUNDER_DOUBLE: Final = np.float64(2.0**52)
+_ROUNDER_DOUBLE_BITS: Final = np.int64(_ROUNDER_DOUBLE.view(np.int64))
 
 _N0, _N1, _N2, _N3, _N4, _N5 = NORMAL_TOP
 _M0, _M1, _M2, _M3, _M4, _M5 = NORMAL_BOTTOM
@@ -104,67 +108,71 @@ def activate(x, code):
 # -- functions of one row ------------------------------------------------------------------
 
 
+@_inlined
+def _rint(x):
+    """``rint`` of a float32 of at most 2^22 in magnitude; processors do this many at a time."""
+    return (x + _ROUNDER) - _ROUNDER
+
+
 @_compiled
-def _largest_bits(bits):
-    """The largest magnitude among float32 bits (as int32), as its bits."""
+def _largest_bits(x):
+    """The largest magnitude of a vector, as its bits."""
     largest = np.int32(0)
-    for i in range(bits.shape[0]):
-        largest = max(largest, np.int32(bits[i] & _MAGNITUDE))
+    for i in range(x.shape[0]):
+        largest = max(largest, np.int32(bits_of(x[i]) & _MAGNITUDE))
     return largest
 
 
 @_compiled
-def _quantise_row(x, limit, out, r, scale, failed):
-    """``ops.quantise_rows`` for row ``r``: ``x`` float32 [width] into ``out`` [width]."""
-    largest = _largest_bits(x.view(np.int32))
-    if largest >= _RANGE_BITS:
-        failed[r] = True
-        out[:] = 0
-        scale[r] = (limit * _FLOOR) / limit
-        return
-    scale.view(np.int32)[r] = largest
-    a = max(scale[r], limit * _FLOOR)
+def _quantise_row(x, limit, out):
+    """``ops.quantise_rows`` of one row: ``x`` float32 [width] into ``out``; the scale, and whether
+    the row was in range."""
+    largest = _largest_bits(x)
+    good = largest < _RANGE_BITS
+    if not good:
+        x[:] = _ZERO
+        largest = np.int32(0)
+    a = max(float_of(largest), limit * _FLOOR)
     ratio = limit / a
     # |x · ratio| < limit + 1/2, so the clamp of the definition cannot act.
     for i in range(x.shape[0]):
-        out[i] = np.rint(x[i] * ratio)
-    scale[r] = a / limit
+        out[i] = _rint(x[i] * ratio)
+    return a / limit, good
 
 
 @_compiled
-def _norm_row(x, fixed, cell, gain, bias, eps, out, r, failed):
-    """``Ops.norm`` for row ``r``: ``x`` float32 [width] (may be overwritten) into ``out``.
-
-    ``fixed`` is int32 [width], ``cell`` float32 [1], both scratch.
-    """
+def _norm_row(x, fixed, gain, bias, eps, out):
+    """``Ops.norm`` of one row: ``x`` float32 [width] (may be overwritten) into ``out``; whether it
+    was in range. ``fixed`` is int32 [width], scratch."""
     width = x.shape[0]
-    largest = _largest_bits(x.view(np.int32))
-    if largest >= _RANGE_BITS:
-        failed[r] = True
+    largest = _largest_bits(x)
+    good = largest < _RANGE_BITS
+    if not good:
         x[:] = _ZERO
         largest = np.int32(0)
     # A magnitude in [2^(e-1), 2^e) has the exponent field e + 126.
     exponent = (max(largest, _FLOOR_BITS) >> 23) - 126
-    cell.view(np.int32)[0] = (NORM_BITS - exponent + 127) << 23
-    power = cell[0]
+    power = float_of(np.int32((NORM_BITS - exponent + 127) << 23))
     total = np.int64(0)
     for i in range(width):
-        n = np.int32(np.rint(x[i] * power))
+        # The integer stands in the low bits of the sum.
+        n = np.int32(bits_of(x[i] * power + _ROUNDER) - _ROUNDER_BITS)
         fixed[i] = n
         total += n
     count = np.float64(width)
-    middle = np.int64(np.rint(np.float64(total) / count))
+    middle = np.int32(np.rint(np.float64(total) / count))
     squares = np.int64(0)
     for i in range(width):
         d = np.int64(np.int32(fixed[i] - middle))
         squares += d * d
-    rest = np.float64(total - middle * width)
+    rest = np.float64(total - np.int64(middle) * width)
     unit = ldexp(1.0, exponent - NORM_BITS)
     mean = np.float32((np.float64(total) / count) * unit)
     variance = (np.float64(squares) - (rest * rest) / count) / count
     factor = np.float32(1.0 / sqrt(variance * (unit * unit) + eps))
     for i in range(width):
         out[i] = ((x[i] - mean) * factor) * gain[i] + bias[i]
+    return good
 
 
 @_compiled
@@ -175,13 +183,18 @@ def _finish_row(totals, scale, channel, bias, out):
 
 
 # -- whole operations ----------------------------------------------------------------------
+# Arrays are whole and contiguous, with places given as numbers: a slice would be of another type
+# and make the function be compiled again in the midst of work.
 
 
 @_compiled
 def quantise(x, limit, out, scale, failed):
     """``Ops.quantise``: ``x`` float32 [rows, width] into ``out`` and ``scale`` [rows]."""
+    work = np.empty(x.shape[1], np.float32)
     for r in range(x.shape[0]):
-        _quantise_row(x[r], limit, out[r], r, scale, failed)
+        work[:] = x[r]
+        scale[r], good = _quantise_row(work, limit, out[r])
+        failed[r] |= not good
 
 
 @_compiled
@@ -206,12 +219,11 @@ def dense_norm(totals, x_scale, channel, bias, residual, gain, shift, eps, faile
     """``Ops.dense_norm`` behind the product, into ``residual``."""
     width = totals.shape[1]
     work, fixed = np.empty(width, np.float32), np.empty(width, np.int32)
-    cell = np.empty(1, np.float32)
     for r in range(totals.shape[0]):
         _finish_row(totals[r], x_scale[r], channel, bias, work)
         for i in range(width):
             work[i] = work[i] + residual[r, i]
-        _norm_row(work, fixed, cell, gain, shift, eps, residual[r], r, failed)
+        failed[r] |= not _norm_row(work, fixed, gain, shift, eps, residual[r])
 
 
 @_compiled
@@ -221,7 +233,8 @@ def dense_act(totals, x_scale, channel, bias, code, limit, out, scale, failed):
     for r in range(totals.shape[0]):
         _finish_row(totals[r], x_scale[r], channel, bias, work)
         activate(work, code)
-        _quantise_row(work, limit, out[r], r, scale, failed)
+        scale[r], good = _quantise_row(work, limit, out[r])
+        failed[r] |= not good
 
 
 @_compiled
@@ -234,7 +247,8 @@ def dense_glu(totals, x_scale, channel, bias, code, limit, out, scale, failed):
         activate(work[:width], code)
         for i in range(width):
             work[i] = work[i] * work[width + i]
-        _quantise_row(work[:width], limit, out[r], r, scale, failed)
+        scale[r], good = _quantise_row(work[:width], limit, out[r])
+        failed[r] |= not good
 
 
 @_compiled
@@ -242,10 +256,9 @@ def norm(x, gain, bias, eps, out, failed):
     """``Ops.norm`` of rows [rows, width]; ``x`` is kept."""
     width = x.shape[1]
     work, fixed = np.empty(width, np.float32), np.empty(width, np.int32)
-    cell = np.empty(1, np.float32)
     for r in range(x.shape[0]):
         work[:] = x[r]
-        _norm_row(work, fixed, cell, gain, bias, eps, out[r], r, failed)
+        failed[r] |= not _norm_row(work, fixed, gain, bias, eps, out[r])
 
 
 @_compiled
@@ -253,14 +266,13 @@ def embed_norm(word, position, tokens, segments, positions, gain, bias, eps, out
     """``Ops.embed_norm``; ``position`` has no rows where positions are rotary."""
     width = word.shape[1]
     work, fixed = np.empty(width, np.float32), np.empty(width, np.int32)
-    cell = np.empty(1, np.float32)
     for r in range(tokens.shape[0]):
         work[:] = word[tokens[r]]
         if position.shape[0]:
             place = position[segments[r], positions[r]]
             for i in range(width):
                 work[i] = work[i] + place[i]
-        _norm_row(work, fixed, cell, gain, bias, eps, out[r], r, failed)
+        failed[r] |= not _norm_row(work, fixed, gain, bias, eps, out[r])
 
 
 @_compiled
@@ -284,105 +296,83 @@ def heads(totals, x_scale, channel, bias, cos, sin, positions, out, scales, fact
                     c, s = cos[positions[r]], sin[positions[r]]
                     for i in range(half):
                         turned[i] = own[i] * c[i] - own[half + i] * s[i]
+                    for i in range(half):
                         turned[half + i] = own[half + i] * c[i] + own[i] * s[i]
                     own[:] = turned
-                _quantise_head(own, out[part, h, r], part, h, r, scales, failed)
-                if part == 0:
-                    scales[part, h, r] = scales[part, h, r] * factor
+                scale, good = _quantise_row(own, _TOP16, out[part, h, r])
+                scales[part, h, r] = scale * factor if part == 0 else scale
+                failed[r] |= not good
 
 
-@_compiled
-def _quantise_head(x, out, part, h, r, scales, failed):
-    largest = _largest_bits(x.view(np.int32))
-    if largest >= _RANGE_BITS:
-        failed[r] = True
-        x[:] = _ZERO
-        largest = np.int32(0)
-    scales.view(np.int32)[part, h, r] = largest
-    a = max(scales[part, h, r], _TOP16 * _FLOOR)
-    ratio = _TOP16 / a
-    for i in range(x.shape[0]):
-        out[i] = np.rint(x[i] * ratio)
-    scales[part, h, r] = a / _TOP16
-
-
-@_compiled
-def exp2(z, shifted, first, last, top):
-    """2^(z - top) in place for entries ``first`` to ``last``; ``shifted`` is scratch like ``z``."""
-    bits, shifts = z.view(np.int32), shifted.view(np.int32)
-    for k in range(first, last):
-        x = max(z[k] - top, EXP2_LOWEST)
-        whole = x + _ROUNDER
-        shifted[k] = whole
-        f = x - (whole - _ROUNDER)
-        z[k] = (((((_E6 * f + _E5) * f + _E4) * f + _E3) * f + _E2) * f + _E1) * f + _E0
+@_compiled  # and not inlined by numba: a caller with fast-math would fold the rounding away
+def exp2(z):
+    """2^z of one float32 z ≤ 0."""
+    x = max(z, EXP2_LOWEST)
+    shifted = x + _ROUNDER
+    f = x - (shifted - _ROUNDER)
+    v = (((((_E6 * f + _E5) * f + _E4) * f + _E3) * f + _E2) * f + _E1) * f + _E0
     # The integer in the low bits of the shifted value, moved to the exponent.
-    for k in range(first, last):
-        bits[k] = np.int32(bits[k] + np.int32(shifts[k] << 23))
-
-
-@_exact_sum
-def _sum(parts, first, last):
-    """Integers of at most 2^38 in float32, at most 32,768 of them: below 2^53."""
-    total = 0.0
-    for k in range(first, last):
-        total += np.float64(parts[k])
-    return total
+    return float_of(np.int32(bits_of(v) + np.int32(bits_of(shifted) << 23)))
 
 
 @_compiled
-def softmax(dots, query_scale, key_scale, value_scale, first_query, first_key, window, factor,
-            failed):  # fmt: skip
-    """``ops.attend`` between its two products.
+def softmax(dots, scales, start, length, first_query, first_key, window, factor, failed):
+    """``ops.attend`` between its two products, for some queries of consecutive rows.
 
     ``dots`` float64 [heads, rows, queries, keys]: exact products in, integer probabilities out.
-    The scales are [heads, rows, queries or keys]; ``factor`` float32 [heads, rows, queries] is
-    what the second product is multiplied by; ``failed`` is [rows, queries]. ``first_query`` and
-    ``first_key`` are places in the row.
+    ``scales`` float32 [3, heads, tokens]; ``factor`` float32 [heads, tokens] is what the second
+    product is multiplied by; ``failed`` [tokens]. The first row begins at token ``start``, rows
+    have ``length`` tokens; ``first_query`` and ``first_key`` are places in the row.
     """
     count, rows, queries, keys = dots.shape
-    z, shifted = np.empty(keys, np.float32), np.empty(keys, np.float32)
-    bits = z.view(np.int32)
-    cell = np.empty(1, np.float32)
+    work = np.empty(keys, np.float32)
     for h in range(count):
         for r in range(rows):
-            own_keys, own_values = key_scale[h, r], value_scale[h, r]
             for q in range(queries):
-                row = dots[h, r, q]
-                first, last = 0, keys
+                token = start + r * length + first_query + q
+                begin, end = 0, keys
                 if window:
                     place = first_query + q - first_key
-                    first, last = max(0, place - window), min(keys, place + window + 1)
-                    row[:first] = 0
-                    row[last:] = 0
-                s = query_scale[h, r, q]
-                for k in range(first, last):
-                    z[k] = (np.float32(row[k]) * s) * own_keys[k]
+                    begin, end = max(0, place - window), min(keys, place + window + 1)
+                    dots[h, r, q, :begin] = 0
+                    dots[h, r, q, end:] = 0
+                # Loops begin at 0, else the compiler must allow for negative places.
+                row, z = dots[h, r, q, begin:end], work[begin:end]
+                key = start + r * length + first_key + begin
+                own_keys = scales[1, h, key : key + end - begin]
+                own_values = scales[2, h, key : key + end - begin]
+                s = scales[0, h, token]
                 # Bits of floats order as integers do once those of negative ones are turned.
                 largest = np.int32(-0x80000000)
-                for k in range(first, last):
-                    b = bits[k]
+                for k in range(z.shape[0]):
+                    v = (np.float32(row[k]) * s) * own_keys[k]
+                    z[k] = v
+                    b = bits_of(v)
                     largest = max(largest, np.int32(b ^ (np.int32(b >> 31) & _MAGNITUDE)))
                 if largest < 0:
                     largest = np.int32(largest ^ _MAGNITUDE)
-                cell.view(np.int32)[0] = largest
-                top = cell[0]
+                top = float_of(largest)
                 if np.int32(largest & _MAGNITUDE) >= _INFINITE_BITS:
-                    failed[r, q] = True
+                    failed[token] = True
                     z[:] = _ZERO
                     top = _ZERO
-                exp2(z, shifted, first, last, top)
-                for k in range(first, last):
-                    shifted[k] = np.rint(z[k] * DENOMINATOR)
-                total = _sum(shifted, first, last)
-                for k in range(first, last):
-                    z[k] = z[k] * own_values[k]
-                cell.view(np.int32)[0] = _largest_bits(bits[first:last])
-                a = cell[0]
+                for k in range(z.shape[0]):
+                    z[k] = exp2(z[k] - top)
+                total = np.int64(0)
+                largest = np.int32(0)
+                for k in range(z.shape[0]):
+                    # A whole number in the low bits, to the nearest even: sums stay exact.
+                    total += bits_of_double(np.float64(z[k]) * _DENOMINATOR + _ROUNDER_DOUBLE)
+                    w = z[k] * own_values[k]
+                    z[k] = w
+                    largest = max(largest, bits_of(w))
+                total -= z.shape[0] * _ROUNDER_DOUBLE_BITS
+                a = float_of(largest)
                 ratio = _TOP_PROBABILITY / a
-                for k in range(first, last):
-                    row[k] = min(np.rint(z[k] * ratio), _TOP_PROBABILITY)
-                factor[h, r, q] = (a / _TOP_PROBABILITY) / (np.float32(total) * _DENOMINATOR_UNIT)
+                for k in range(z.shape[0]):
+                    p = (z[k] * ratio + _TWO_23) - _TWO_23  # rint, of at most 2^23
+                    row[k] = min(p, _TOP_PROBABILITY)
+                factor[h, token] = (a / _TOP_PROBABILITY) / (np.float32(total) * _DENOMINATOR_UNIT)
 
 
 @_compiled
@@ -393,6 +383,6 @@ def context(sums, factor, start, length, first_query, out):
         for q in range(queries):
             token = start + r * length + first_query + q
             for h in range(count):
-                f = factor[h, r, q]
+                f = factor[h, token]
                 for i in range(size):
                     out[token, h * size + i] = np.float32(sums[h, r, q, i]) * f

@@ -26,33 +26,34 @@ _NO_SCALE = np.empty(0, np.float32)
 class NumbaFloatOps(FloatOps):
     """Operations for one thread."""
 
-    def _product(self, x: Operand, weight: Weight, name: str) -> F32:
+    def product(self, x: Operand, weight: Weight, name: str) -> F32:
+        """x · w without bias, in scratch memory called ``name``."""
         shape = (x.values.shape[0], weight.values.shape[0])
         out: F32 = self._scratch.take(name, shape, np.float32)
         return np.matmul(x.values, weight.values.T, out=out)
 
     def dense_add(self, x: Operand, weight: Weight, residual: F32) -> F32:
         """See ``Ops.dense_add``. The result takes the place of ``residual``."""
-        kernels.dense_add(self._product(x, weight, "narrow"), weight.bias, residual)
+        kernels.dense_add(self.product(x, weight, "narrow"), weight.bias, residual)
         return residual
 
     def dense_norm(
         self, x: Operand, weight: Weight, residual: F32, norm: Norm, failed: Bools
     ) -> F32:
         """See ``Ops.dense_norm``. The result takes the place of ``residual``."""
-        sums = self._product(x, weight, "narrow")
+        sums = self.product(x, weight, "narrow")
         kernels.dense_norm(sums, weight.bias, residual, norm.gain, norm.bias, norm.eps)
         return residual
 
     def dense_act(self, x: Operand, weight: Weight, activation: str, failed: Bools) -> Operand:
         """See ``Ops.dense_act``."""
-        sums = self._product(x, weight, "wide")
+        sums = self.product(x, weight, "wide")
         kernels.dense_act(sums, weight.bias, ACTIVATION_CODES[activation])
         return Operand(sums, _NO_SCALE)
 
     def dense_glu(self, x: Operand, weight: Weight, activation: str, failed: Bools) -> Operand:
         """See ``Ops.dense_glu``."""
-        sums = self._product(x, weight, "wide")
+        sums = self.product(x, weight, "wide")
         out: F32 = self._scratch.take("gated", (sums.shape[0], sums.shape[1] // 2), np.float32)
         kernels.dense_glu(sums, weight.bias, ACTIVATION_CODES[activation], out)
         return Operand(out, _NO_SCALE)
@@ -87,7 +88,7 @@ class NumbaFloatOps(FloatOps):
         parts = self._scratch.take("heads", (3, heads, tokens, size), np.float32)
         cos, sin = (NO_TABLE, NO_TABLE) if rope is None else (rope.cos, rope.sin)
         kernels.heads(
-            self._product(x, qkv, "wide"), qkv.bias, np.asarray(cos), np.asarray(sin),
+            self.product(x, qkv, "wide"), qkv.bias, np.asarray(cos), np.asarray(sin),
             batch.positions, score_factor(size), parts,
         )  # fmt: skip
         context = self._scratch.take("context", (tokens, width), np.float32)

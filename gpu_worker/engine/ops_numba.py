@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gpu_worker.engine import kernels_numba as kernels
 from gpu_worker.engine.numerics import Exact
@@ -47,14 +46,14 @@ class NumbaOps(NumpyOps):
 
     def dense(self, x: Operand, weight: Weight) -> F32:
         """See ``Ops.dense``."""
-        totals = self._totals(x.values, weight.values.T, "wide")
+        totals = self.product(x.values, weight.values.T, "wide")
         out = np.empty(totals.shape, np.float32)
         kernels.dense(totals, x.scale, weight.scale, weight.bias, out)
         return out
 
     def dense_add(self, x: Operand, weight: Weight, residual: F32) -> F32:
         """See ``Ops.dense_add``. The result takes the place of ``residual``."""
-        totals = self._totals(x.values, weight.values.T, "narrow")
+        totals = self.product(x.values, weight.values.T, "narrow")
         kernels.dense_add(totals, x.scale, weight.scale, weight.bias, residual)
         return residual
 
@@ -62,7 +61,7 @@ class NumbaOps(NumpyOps):
         self, x: Operand, weight: Weight, residual: F32, norm: Norm, failed: Bools
     ) -> F32:
         """See ``Ops.dense_norm``. The result takes the place of ``residual``."""
-        totals = self._totals(x.values, weight.values.T, "narrow")
+        totals = self.product(x.values, weight.values.T, "narrow")
         kernels.dense_norm(
             totals, x.scale, weight.scale, weight.bias, residual, norm.gain, norm.bias, norm.eps,
             failed,
@@ -71,14 +70,14 @@ class NumbaOps(NumpyOps):
 
     def dense_act(self, x: Operand, weight: Weight, activation: str, failed: Bools) -> Operand:
         """See ``Ops.dense_act``. The result takes the place of the sums."""
-        totals = self._totals(x.values, weight.values.T, "wide")
+        totals = self.product(x.values, weight.values.T, "wide")
         return self._behind(
             kernels.dense_act, totals, totals.shape[1], x, weight, activation, failed
         )
 
     def dense_glu(self, x: Operand, weight: Weight, activation: str, failed: Bools) -> Operand:
         """See ``Ops.dense_glu``."""
-        totals = self._totals(x.values, weight.values.T, "wide")
+        totals = self.product(x.values, weight.values.T, "wide")
         width = totals.shape[1] // 2
         return self._behind(kernels.dense_glu, totals, width, x, weight, activation, failed)
 
@@ -134,7 +133,7 @@ class NumbaOps(NumpyOps):
         """See ``Ops.attention``."""
         tokens, width = x.scale.shape[0], qkv.values.shape[0] // 3
         size = width // heads
-        totals = self._totals(x.values, qkv.values.T, "wide")
+        totals = self.product(x.values, qkv.values.T, "wide")
         integers = self._scratch.take("heads", (3, heads, tokens, size), np.float64)
         scales = self._scratch.take("head scales", (3, heads, tokens), np.float32)
         cos, sin = (NO_TABLE, NO_TABLE) if rope is None else (rope.cos, rope.sin)
@@ -143,37 +142,29 @@ class NumbaOps(NumpyOps):
             batch.positions, integers, scales, score_factor(size), batch.failed,
         )  # fmt: skip
         context = self._scratch.take("context", (tokens, width), np.float32)
+        factor = self._scratch.take("factor", (heads, tokens), np.float32)
         for group in batch.groups:
             own = slice(group.start, group.start + group.rows * group.length)
-            shape = (3, heads, group.rows, group.length)
-            parts = integers[:, :, own].reshape(*shape, size)
-            sizes = scales[:, :, own].reshape(shape)
-            failed = batch.failed[own].reshape(shape[2:])
+            parts = integers[:, :, own].reshape(3, heads, group.rows, group.length, size)
             for rows, queries in blocks_of_pairs(group.rows, heads, group.length):
-                self._attend_block(
-                    parts[:, :, rows], sizes[:, :, rows], queries, window, failed[rows, queries],
-                    context, group.start + rows.start * group.length,
-                )  # fmt: skip
+                start = group.start + rows.start * group.length
+                keys = seen_keys(queries, group.length, window)
+                place = (start, group.length, queries.start)
+                dots = self._dots(parts[0][:, rows, queries], parts[1][:, rows, keys])
+                kernels.softmax(dots, scales, *place, keys.start, window, factor, batch.failed)
+                sums = self._sums(dots, parts[2][:, rows, keys])
+                kernels.context(sums, factor, *place, context)
         values = self._scratch.take("context integers", context.shape, self._carrier)
         return self._quantised(context, values, batch.failed)
 
-    def _attend_block(
-        self, parts: NDArray[np.float64], scales: F32, queries: slice, window: int, failed: Bools,
-        context: F32, start: int,
-    ) -> None:  # fmt: skip
-        """Some rows of one length, some queries: ``parts`` [3, heads, rows, length, d]."""
-        _, heads, rows, length, size = parts.shape
-        first, last = queries.start, queries.stop
-        keys = seen_keys(queries, length, window)
-        query, key, value = parts[0][:, :, queries], parts[1][:, :, keys], parts[2][:, :, keys]
-        take = self._scratch.take
-        dots = take("pairs", (heads, rows, last - first, keys.stop - keys.start), np.float64)
-        np.matmul(query, key.swapaxes(-1, -2), out=dots)  # exact: integers below 2^53
-        factor = take("factor", (heads, rows, last - first), np.float32)
-        kernels.softmax(
-            dots, scales[0][:, :, queries], scales[1][:, :, keys], scales[2][:, :, keys], first,
-            keys.start, window, factor, failed,
-        )  # fmt: skip
-        sums = take("pairs sums", (heads, rows, last - first, size), np.float64)
-        np.matmul(dots, value, out=sums)  # exact: below 2^53 to 32,768 keys
-        kernels.context(sums, factor, start, length, first, context)
+    def _dots(self, query: Array, key: Array) -> Array:
+        """[heads, rows, queries or keys, d] to float64 [heads, rows, queries, keys]."""
+        shape = (*query.shape[:-1], key.shape[-2])
+        dots = self._scratch.take("pairs", shape, np.float64)
+        return np.matmul(query, key.swapaxes(-1, -2), out=dots)  # exact: integers below 2^53
+
+    def _sums(self, probabilities: Array, value: Array) -> Array:
+        """[heads, rows, queries, keys] with [heads, rows, keys, d] to [heads, rows, queries, d]."""
+        shape = (*probabilities.shape[:-1], value.shape[-1])
+        sums = self._scratch.take("pairs sums", shape, np.float64)
+        return np.matmul(probabilities, value, out=sums)  # exact: below 2^53 to 32,768 keys

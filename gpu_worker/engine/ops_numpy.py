@@ -102,7 +102,7 @@ class NumpyOps(Ops):
 
     # -- dense layers ----------------------------------------------------------------------
 
-    def _totals(self, x: Array, y: Array, name: str) -> Array:
+    def product(self, x: Array, y: Array, name: str) -> Array:
         """x @ y for integers in floats: exact, as float64 or float32 [x rows, y columns]."""
         shape, depth = (x.shape[0], y.shape[1]), x.shape[1]
         if self._carrier == np.float64 or depth <= FLOAT32_DEPTH:
@@ -128,14 +128,14 @@ class NumpyOps(Ops):
 
     def dense(self, x: Operand, weight: Weight) -> F32:
         """See ``Ops.dense``."""
-        totals = self._totals(x.values, weight.values.T, "wide")
+        totals = self.product(x.values, weight.values.T, "wide")
         out = np.empty(totals.shape, np.float32)
         self._finish_dense(totals, x.scale, weight, out)
         return out
 
     def dense_add(self, x: Operand, weight: Weight, residual: F32) -> F32:
         """See ``Ops.dense_add``. The result takes the place of ``residual``."""
-        totals = self._totals(x.values, weight.values.T, "narrow")
+        totals = self.product(x.values, weight.values.T, "narrow")
         for rows in _blocks(*totals.shape):
             block = self._scratch.take("dense", totals[rows].shape, np.float32)
             self._finish_dense(totals[rows], x.scale[rows], weight, block)
@@ -144,7 +144,7 @@ class NumpyOps(Ops):
 
     def dense_act(self, x: Operand, weight: Weight, activation: str, failed: Bools) -> Operand:
         """See ``Ops.dense_act``. The result takes the place of the sums."""
-        totals = self._totals(x.values, weight.values.T, "wide")
+        totals = self.product(x.values, weight.values.T, "wide")
         width = totals.shape[1]
         values = totals if totals.dtype == self._carrier else np.empty(totals.shape, self._carrier)
         scale = np.empty(totals.shape[0], np.float32)
@@ -157,7 +157,7 @@ class NumpyOps(Ops):
 
     def dense_glu(self, x: Operand, weight: Weight, activation: str, failed: Bools) -> Operand:
         """See ``Ops.dense_glu``."""
-        totals = self._totals(x.values, weight.values.T, "wide")
+        totals = self.product(x.values, weight.values.T, "wide")
         width = totals.shape[1] // 2
         values = self._scratch.take("glu", (totals.shape[0], width), self._carrier)
         scale = np.empty(totals.shape[0], np.float32)
@@ -182,7 +182,7 @@ class NumpyOps(Ops):
         self, x: Operand, weight: Weight, residual: F32, norm: Norm, failed: Bools
     ) -> F32:
         """See ``Ops.dense_norm``. The result takes the place of ``residual``."""
-        totals = self._totals(x.values, weight.values.T, "narrow")
+        totals = self.product(x.values, weight.values.T, "narrow")
         width = totals.shape[1]
         for rows in _blocks(totals.shape[0], width):
             block = self._scratch.take("dense", (rows.stop - rows.start, width), np.float32)
@@ -266,7 +266,7 @@ class NumpyOps(Ops):
         head_width = width // heads
         integers = self._scratch.take("heads", (3 * heads, head_width, tokens), np.float64)
         scales = self._scratch.take("head scales", (3 * heads, tokens), np.float32)
-        totals = self._totals(qkv.values, x.values.T, "wide")
+        totals = self.product(qkv.values, x.values.T, "wide")
         totals = totals.reshape(3 * heads, head_width, tokens)
         turn = None if rope is None else (rope.cos[batch.positions].T, rope.sin[batch.positions].T)
         for block in _blocks(3 * heads, head_width * tokens):
