@@ -28,8 +28,11 @@ from shares.board.effects import (
     JobClosed,
     LeaseEnded,
     LeaseIssued,
+    LeaseSuspected,
     PartAccepted,
     Record,
+    RecountBegun,
+    RecountEnded,
     RefereePaid,
     ShareJudged,
     TrustChanged,
@@ -158,6 +161,9 @@ def _write_records(
     _update(connection, _SHARE_JUDGED, records.take(ShareJudged), _judged_share)
     _update(connection, _CREDITS_JUDGED, records.take(ShareJudged), _judged_credits)
     _update(connection, _CHECK_ENDED, records.take(CheckEnded), _check_ended)
+    _update(connection, _LEASE_SUSPECTED, records.take(LeaseSuspected), _lease_key)
+    _update(connection, _RECOUNT, records.take(RecountBegun), _recount_begun)
+    _update(connection, _RECOUNT, records.take(RecountEnded), _recount_ended)
     _update(connection, _BLOCK_CLEARED, records.take(BlockCleared), _block_key)
     _update(connection, _JOB_CLOSED, records.take(JobClosed), _job_closed)
     # A rig's row as it is at the end of the group.
@@ -278,6 +284,18 @@ def _check_ended(r: CheckEnded) -> dict[str, Any]:
     }
 
 
+def _lease_key(r: LeaseSuspected) -> dict[str, Any]:
+    return {"key": r.lease}
+
+
+def _recount_begun(r: RecountBegun) -> dict[str, Any]:
+    return {"key": r.lease, "new_recount": r.row}
+
+
+def _recount_ended(r: RecountEnded) -> dict[str, Any]:
+    return {"key": r.lease, "new_recount": None}
+
+
 def _block_key(r: BlockCleared) -> dict[str, Any]:
     return {"key": r.job, "block_no": r.block}
 
@@ -298,7 +316,10 @@ _KNOWN = frozenset(
         JobClosed,
         LeaseEnded,
         LeaseIssued,
+        LeaseSuspected,
         PartAccepted,
+        RecountBegun,
+        RecountEnded,
         RefereePaid,
         ShareJudged,
         TrustChanged,
@@ -342,6 +363,10 @@ _CHECK_ENDED = (
         checker=bindparam("new_checker"),
         ended=bindparam("new_ended"),
     )
+)
+_LEASE_SUSPECTED = update(schema.lease).where(schema.lease.c.id == _KEY).values(suspect=True)
+_RECOUNT = (
+    update(schema.lease).where(schema.lease.c.id == _KEY).values(recount=bindparam("new_recount"))
 )
 _BLOCK_CLEARED = (
     update(schema.block)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
@@ -27,6 +28,7 @@ from shares.board.snapshot import (
     StoredCredit,
     StoredLease,
     StoredPart,
+    StoredRecount,
 )
 
 # (job, block, object name) -> lengths int32 [rows], works int64 [rows]
@@ -88,9 +90,10 @@ def _read(
         )
     }
     leases = _leases(connection, ids)
+    recounts = _recounts(connection)
     checks = _checks(connection, ids)
     touched = {(check.job, check.block) for check in checks}
-    for lease in leases:
+    for lease in (*leases, *(recount.lease for recount in recounts)):
         touched |= {(segment.job, segment.block) for segment in lease.segments}
         touched |= {(won.job, won.block) for part in lease.parts for won in part.won}
     cleared: dict[int, dict[int, tuple[int, int]]] = defaultdict(dict)  # {job: {block: ...}}
@@ -135,6 +138,7 @@ def _read(
         leases=leases,
         checks=checks,
         trust=_trust(connection),
+        recounts=recounts,
     )
 
 
@@ -167,23 +171,43 @@ def _leases(connection: sa.Connection, jobs: set[int]) -> tuple[StoredLease, ...
     parts = _parts(connection, {row.id for row in rows}, wins)
     pending = _pending_credits(connection, {row.id for row in rows if row.verdict != "cleared"})
     return tuple(
-        StoredLease(
-            lease=row.id,
-            account=row.account,
-            rig=row.rig,
-            model=row.model,
-            operation=row.operation,
-            segments=unpack_segments(row.segments),
-            work=row.work,
-            difficulty=row.difficulty,
-            issued=row.issued,
-            deadline=row.deadline,
-            state=row.state,
-            verdict=row.verdict,
-            parts=tuple(part for part in parts[row.id] if row.verdict != "cleared" or part.won),
-            credits=tuple(pending[row.id]),
+        _stored(
+            row,
+            [part for part in parts[row.id] if row.verdict != "cleared" or part.won],
+            pending[row.id],
         )
         for row in rows
+    )
+
+
+def _stored(row: sa.Row[Any], parts: list[StoredPart], pending: list[StoredCredit]) -> StoredLease:
+    return StoredLease(
+        lease=row.id,
+        account=row.account,
+        rig=row.rig,
+        model=row.model,
+        operation=row.operation,
+        segments=unpack_segments(row.segments),
+        work=row.work,
+        difficulty=row.difficulty,
+        issued=row.issued,
+        deadline=row.deadline,
+        state=row.state,
+        verdict=row.verdict,
+        parts=tuple(parts),
+        credits=tuple(pending),
+        suspect=row.suspect,
+    )
+
+
+def _recounts(connection: sa.Connection) -> tuple[StoredRecount, ...]:
+    lease = schema.lease
+    rows = connection.execute(
+        select(lease).where(lease.c.recount.is_not(None)).order_by(lease.c.id)
+    ).all()
+    parts = _parts(connection, {row.id for row in rows}, {})
+    return tuple(
+        StoredRecount(lease=_stored(row, parts[row.id], []), row=row.recount) for row in rows
     )
 
 

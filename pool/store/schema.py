@@ -181,7 +181,11 @@ lease = Table(
     Column("reason", String),
     Column("forfeit", Boolean, nullable=False, default=False),
     Column("judged", Float),
+    # The board's notes on shares of a rig that was wrong once.
+    Column("suspect", Boolean, nullable=False, default=False),  # each row that comes is checked
+    Column("recount", Integer),  # the referee computes all its rows but this one, found wrong
 )
+Index("lease_recounted", lease.c.id, sqlite_where=lease.c.recount.is_not(None))
 Index("lease_open", lease.c.state, lease.c.verdict)
 Index("lease_rig", lease.c.account, lease.c.rig)
 # Shares that wait for their verdict: few, among all there ever were.

@@ -68,6 +68,13 @@ class LeaseEnded(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class LeaseSuspected(Record):
+    """The lease's rig was wrong elsewhere: every row that comes of it is checked."""
+
+    lease: int
+
+
+@dataclass(frozen=True, slots=True)
 class Won(Effect):
     """Rows ``start:stop`` of a block are (for now) this part's: its rows from ``first_row`` on."""
 
@@ -167,6 +174,21 @@ class ShareJudged(Record):
     reason: str
     forfeit: bool
     at: float
+
+
+@dataclass(frozen=True, slots=True)
+class RecountBegun(Record):
+    """The referee computes all rows of a rejected share but ``row`` (of the share), found wrong."""
+
+    lease: int
+    row: int
+
+
+@dataclass(frozen=True, slots=True)
+class RecountEnded(Record):
+    """Every row was counted that can be, or another one was wrong."""
+
+    lease: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shares.board import rows
+from shares.board import recounts, rows
 from shares.board.effects import BlockCleared, BlockDropped, BlockWanted, JobClosed
 from shares.board.events import BlockOpened, JobCancelled, JobOpened
 from shares.board.state import Block, Customer, Job, Queue, State
@@ -201,8 +201,7 @@ def _drop(state: State, job: Job, block: Block) -> None:
     for case in block.cases.values():
         for recount, _ in case.recounts.values():
             recount.waiting.pop(case.key, None)
-            if not recount.waiting:
-                state.recounts.pop(recount.lease.lease, None)
+            recounts.end_if_done(state, recount)
     for urgent in (True, False):
         state.referee.pop((job.job, block.no, urgent), None)
     state.emit(BlockDropped(job.job, block.no))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from shares.blocks import Kind
-from shares.board import checks, jobs, leases, rows, verdicts
+from shares.board import checks, jobs, leases, recounts, rows, verdicts
 from shares.board.snapshot import OpenJob, Snapshot, StoredLease
 from shares.board.state import CLEARED, DONE, Block, Check, Credit, Lease, State, owes
 from shares.policy import Policy
@@ -47,6 +47,8 @@ def start(state: State, snapshot: Snapshot) -> None:
             checks.refer_check(state, check)
         elif not check.lessee and not check.referred:
             checks.put(state, check)  # rigs are on their way back; patience ends it
+    for recount in snapshot.recounts:
+        recounts.resume(state, _share(state, recount.lease), recount.row)
     state.ripe.update(state.waiting)
     state.unsettled.update(state.jobs)
     jobs.want_everywhere(state)
@@ -83,15 +85,47 @@ def _job(state: State, stored: OpenJob) -> None:
 
 
 def _lease(state: State, stored: StoredLease) -> None:
+    lease = _share(state, stored)
+    rig = lease.rig
+    for part in stored.parts:
+        digests = np.frombuffer(part.digests, np.uint8).reshape(part.rows, DIGEST_BYTES)
+        for won in part.won:
+            block = state.block(won.job, won.block)
+            if block is not None:
+                mine = digests[won.first_row : won.first_row + won.stop - won.start]
+                span = rows.span(won.start, won.stop)
+                job = state.jobs[won.job]
+                rows.win(job, block, span, lease, mine)
+                if stored.verdict == "cleared":
+                    rows.clear(job, block, span)
+    if stored.verdict == "cleared":
+        return
+    lease.left = int(lease.works[lease.next_row :].sum())
+    lease.credits = [
+        Credit(c.part, c.job, c.kind, c.source, c.work, c.amount) for c in stored.credits
+    ]
+    rig.difficulty = stored.difficulty
+    if lease.accepted:
+        rig.shares[lease.lease] = lease
+    if stored.state == "open":
+        leases.hold(state, lease)
+        rig.grace_until = state.at + state.policy.restart_grace_seconds
+        state.away[rig.key] = rig
+    else:
+        leases.enter(state, lease)
+        state.waiting[lease.lease] = lease
+
+
+def _share(state: State, stored: StoredLease) -> Lease:
+    """A lease as it was, with the digests of what was accepted of it; known to nobody yet."""
     policy = state.policy
-    rig = state.rig((stored.account, stored.rig))
     count = sum(segment.rows for segment in stored.segments)
     works = np.zeros(count, np.int64)
     allowed = max(policy.lease_min_seconds, stored.deadline - stored.issued)
     back = state.at + policy.restart_grace_seconds  # the pool's absence is not held against it
     lease = Lease(
         lease=stored.lease,
-        rig=rig,
+        rig=state.rig((stored.account, stored.rig)),
         model=stored.model,
         operation=stored.operation,
         segments=stored.segments,
@@ -107,6 +141,7 @@ def _lease(state: State, stored: StoredLease) -> None:
         state=stored.state,
         # What was on its way to a cancelled lease was lost with the connection.
         ended_at=0.0 if stored.state == "cancelled" else state.at,
+        suspect=stored.suspect,
     )
     for segment, begin, stop, row in lease.pieces(0, count):
         block = state.block(segment.job, segment.block)
@@ -117,32 +152,7 @@ def _lease(state: State, stored: StoredLease) -> None:
         lease.next_row = part.first_row + part.rows
         lease.last_part_at = part.at
         lease.digests += part.digests
-        digests = np.frombuffer(part.digests, np.uint8).reshape(part.rows, DIGEST_BYTES)
-        for won in part.won:
-            block = state.block(won.job, won.block)
-            if block is not None:
-                mine = digests[won.first_row : won.first_row + won.stop - won.start]
-                span = rows.span(won.start, won.stop)
-                job = state.jobs[won.job]
-                rows.win(job, block, span, lease, mine)
-                if stored.verdict == "cleared":
-                    rows.clear(job, block, span)
-    if stored.verdict == "cleared":
-        return
-    lease.left = int(works[lease.next_row :].sum())
-    lease.credits = [
-        Credit(c.part, c.job, c.kind, c.source, c.work, c.amount) for c in stored.credits
-    ]
-    rig.difficulty = stored.difficulty
-    if lease.accepted:
-        rig.shares[lease.lease] = lease
-    if stored.state == "open":
-        leases.hold(state, lease)
-        rig.grace_until = state.at + policy.restart_grace_seconds
-        state.away[rig.key] = rig
-    else:
-        leases.enter(state, lease)
-        state.waiting[lease.lease] = lease
+    return lease
 
 
 def _direct(state: State, stored: StoredLease) -> bool:

@@ -86,6 +86,15 @@ class StoredLease:
     verdict: str  # "open", "accepted", "cleared" ("rejected" and "void" shares are left out)
     parts: tuple[StoredPart, ...]
     credits: tuple[StoredCredit, ...]
+    suspect: bool = False  # every row that comes of it is checked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredRecount:
+    """A rejected share whose rows the referee was computing."""
+
+    lease: StoredLease
+    row: int  # of the share: the one that was found wrong
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,3 +121,4 @@ class Snapshot:
     leases: tuple[StoredLease, ...] = ()
     checks: tuple[StoredCheck, ...] = ()
     trust: tuple[TrustChanged, ...] = field(default=())
+    recounts: tuple[StoredRecount, ...] = ()

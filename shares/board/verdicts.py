@@ -14,10 +14,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from shares.board import checks, jobs, leases, rows
-from shares.board.effects import CheckEnded, HeldForfeited, RefereePaid, ShareJudged
+from shares.board import checks, jobs, leases, recounts, rows
+from shares.board.effects import (
+    CheckEnded,
+    HeldForfeited,
+    LeaseSuspected,
+    RefereePaid,
+    ShareJudged,
+)
 from shares.board.events import RefereeAnswered
-from shares.board.state import Block, Case, Job, Lease, Recount, Rig, State, owes
+from shares.board.state import Block, Case, Job, Lease, Rig, State, owes
 from shares.results import DIGEST_BYTES
 
 
@@ -89,14 +95,14 @@ def _decide(state: State) -> None:
         state.unsettled[job] = state.jobs[job]
     for lease, found in wrong.values():
         if lease.lease in state.leases:
-            convict(state, lease, len(found))
+            convict(state, lease, list(found))
         elif lease.lease in state.recounts:
             _offend(state, lease.rig, lease.lease)
     for number, (rig, count) in cleared.items():
         if rig.standing.banned_until <= state.at:  # else it was convicted just now
             _convict_cleared(state, rig, number, count)
-    for recount in [recount for recount in state.recounts.values() if not recount.waiting]:
-        del state.recounts[recount.lease.lease]
+    for recount in list(state.recounts.values()):
+        recounts.end_if_done(state, recount)
 
 
 def _refuted(state: State, block: Block, case: Case) -> list[tuple[Lease, int]]:
@@ -264,15 +270,16 @@ def _forget(state: State, lease: Lease) -> None:
 # ── consequences ─────────────────────────────────────────────────────────────
 
 
-def convict(state: State, lease: Lease, wrong: int) -> None:
-    """The referee found this many wrong rows in a share that is not judged."""
+def convict(state: State, lease: Lease, wrong: list[int]) -> None:
+    """The referee found these rows wrong in a share that is not judged."""
     rig = lease.rig
-    state.note("wrong_row", lease=lease.lease, account=rig.key[0], rig=rig.key[1], rows=wrong)
+    count = len(wrong)
+    state.note("wrong_row", lease=lease.lease, account=rig.key[0], rig=rig.key[1], rows=count)
     _reject(state, lease, "wrong_row", forfeit=False)
-    if _is_offence(state, rig, wrong):
+    if _is_offence(state, rig, count):
         _offend(state, rig, lease.lease)
     else:
-        _count_through(state, lease)
+        recounts.begin(state, lease, wrong[0])
         _suspect(state, rig)
 
 
@@ -297,30 +304,13 @@ def _is_offence(state: State, rig: Rig, wrong: int) -> bool:
     return not first
 
 
-def _count_through(state: State, lease: Lease) -> None:
-    """The referee computes every row of a rejected share that it has not seen yet."""
-    recount = Recount(lease)
-    for segment, start, stop, share_row in lease.pieces(0, lease.next_row):
-        block = state.block(segment.job, segment.block)
-        if block is None:
-            continue
-        for row in range(start, stop):
-            if row in block.truth:
-                continue
-            key = (segment.job, segment.block, row)
-            recount.waiting[key] = None
-            case = checks.ask(state, key, urgent=False)
-            case.recounts[lease.lease] = (recount, share_row + row - start)
-    if recount.waiting:
-        state.recounts[lease.lease] = recount
-
-
 def _suspect(state: State, rig: Rig) -> None:
     """Check every row of the rig's shares that are not judged, and of what it holds."""
-    for lease in rig.leases.values():
-        lease.suspect = True
+    for lease in {**rig.leases, **rig.shares}.values():
+        if not lease.suspect:
+            lease.suspect = True
+            state.emit(LeaseSuspected(lease.lease))
     for lease in list(rig.shares.values()):
-        lease.suspect = True
         checked = {check.key for check in lease.checks.values()}
         for job, block in _blocks(state, lease):
             for row in rows.won_by(block, lease).tolist():
@@ -338,7 +328,7 @@ def _offend(state: State, rig: Rig, lease: int) -> None:
     for held in list(rig.leases.values()):
         leases.end(state, held, "cancelled", "rig", tell="banned")
     for recount in [r for r in state.recounts.values() if r.lease.rig is rig]:
-        _stop_counting(state, recount)
+        recounts.stop(state, recount)
     account = state.rigs_of(rig.key[0])
     before = sum(each.standing.offences for each in account)
     units = standing.offend(state.at, state.policy, before=before)
@@ -359,16 +349,6 @@ def _offend(state: State, rig: Rig, lease: int) -> None:
                 leases.end(state, held, "cancelled", "rig", tell="banned")
             _suspect(state, each)
         leases.disconnect(state, each, "banned")
-
-
-def _stop_counting(state: State, recount: Recount) -> None:
-    del state.recounts[recount.lease.lease]
-    for job, number, row in recount.waiting:
-        block = state.block(job, number)
-        if block is not None and row in block.cases:
-            case = block.cases[row]
-            case.recounts.pop(recount.lease.lease, None)
-            checks.tidy(block, case)
 
 
 def void_orphan(state: State, check: int) -> None:

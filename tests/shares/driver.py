@@ -26,6 +26,7 @@ from shares.board.snapshot import (
     StoredCredit,
     StoredLease,
     StoredPart,
+    StoredRecount,
 )
 
 MODEL = "m" * 64
@@ -94,6 +95,8 @@ class Share:
     verdict: str = "open"
     reason: str = ""
     forfeit: bool = False
+    suspect: bool = False
+    recount: int | None = None
     parts: list[fx.PartAccepted] = field(default_factory=list)
     credits: list[fx.CreditEarned] = field(default_factory=list)
 
@@ -180,6 +183,15 @@ class House:
                     assert share.verdict in ("open", "accepted"), "judged twice"
                     share.verdict, share.reason = effect.state, effect.reason
                     share.forfeit = effect.forfeit
+                case fx.LeaseSuspected():
+                    assert not self.shares[effect.lease].suspect
+                    self.shares[effect.lease].suspect = True
+                case fx.RecountBegun():
+                    assert self.shares[effect.lease].recount is None
+                    self.shares[effect.lease].recount = effect.row
+                case fx.RecountEnded():
+                    assert self.shares[effect.lease].recount is not None
+                    self.shares[effect.lease].recount = None
                 case fx.CheckDrawn():
                     self.drawn[effect.check] = effect
                 case fx.CheckEnded():
@@ -487,6 +499,8 @@ class House:
         ]
         leases = [share for share in leases if share.verdict not in ("rejected", "void")]
         touched = {(s.job, s.block) for share in leases for s in share.issued.segments}
+        recounts = [share for share in self.shares.values() if share.recount is not None]
+        touched |= {(s.job, s.block) for share in recounts for s in share.issued.segments}
         touched |= {(check.job, check.block) for check in checks}
         return Snapshot(
             boot=self.boot,
@@ -518,44 +532,11 @@ class House:
                 )
                 for number, job in open_jobs.items()
             ),
-            leases=tuple(
-                StoredLease(
-                    lease=share.issued.lease,
-                    account=share.issued.account,
-                    rig=share.issued.rig,
-                    model=share.issued.model,
-                    operation=share.issued.operation,
-                    segments=share.issued.segments,
-                    work=share.issued.work,
-                    difficulty=share.issued.difficulty,
-                    issued=share.issued.issued,
-                    deadline=share.issued.deadline,
-                    state=share.state,
-                    verdict=share.verdict,
-                    parts=tuple(
-                        StoredPart(
-                            part=part.part,
-                            first_row=part.first_row,
-                            rows=part.rows,
-                            digests=part.digests,
-                            won=part.won,
-                            at=part.at,
-                        )
-                        for part in share.parts
-                    ),
-                    credits=tuple(
-                        StoredCredit(
-                            part=credit.part,
-                            job=credit.job,
-                            kind=credit.kind,
-                            source=credit.source,
-                            work=credit.work,
-                            amount=credit.amount,
-                        )
-                        for credit in share.credits
-                    ),
-                )
-                for share in leases
+            leases=tuple(self._stored(share) for share in leases),
+            recounts=tuple(
+                StoredRecount(lease=self._stored(share), row=share.recount)
+                for share in recounts
+                if share.recount is not None
             ),
             checks=tuple(
                 StoredCheck(
@@ -571,6 +552,45 @@ class House:
                 for check in checks
             ),
             trust=tuple(self.trust.values()),
+        )
+
+    def _stored(self, share: Share) -> StoredLease:
+        return StoredLease(
+            lease=share.issued.lease,
+            account=share.issued.account,
+            rig=share.issued.rig,
+            model=share.issued.model,
+            operation=share.issued.operation,
+            segments=share.issued.segments,
+            work=share.issued.work,
+            difficulty=share.issued.difficulty,
+            issued=share.issued.issued,
+            deadline=share.issued.deadline,
+            state=share.state,
+            verdict=share.verdict,
+            parts=tuple(
+                StoredPart(
+                    part=part.part,
+                    first_row=part.first_row,
+                    rows=part.rows,
+                    digests=part.digests,
+                    won=part.won,
+                    at=part.at,
+                )
+                for part in share.parts
+            ),
+            credits=tuple(
+                StoredCredit(
+                    part=credit.part,
+                    job=credit.job,
+                    kind=credit.kind,
+                    source=credit.source,
+                    work=credit.work,
+                    amount=credit.amount,
+                )
+                for credit in share.credits
+            ),
+            suspect=share.suspect,
         )
 
     def _won_in(self, share: Share, open_jobs: Collection[int]) -> bool:

@@ -217,6 +217,89 @@ def test_a_pool_killed_again_and_again_ends_the_same(every: int) -> None:
     }
 
 
+# ── a rig that was wrong once ─────────────────────────────────────────────────
+
+LOW = Policy(
+    probation_shares=0,
+    min_difficulty=100,
+    initial_difficulty=2_000,
+    check_floor_ppm=1,
+    window_seconds=100,
+)
+
+
+def _found(*others: int) -> tuple[House, PlayedRig, int]:
+    """Anna was wrong in a row that was drawn, and in these: the referee has told of that one."""
+    for row in range(20):
+        house = House(LOW, referee=False)
+        house.established("anna", held=1_000)
+        rig = house.connect("anna", credit=10)
+        house.open_job(rows=2_000)
+        lease = next(iter(rig.leases))
+        house.submit(rig, lease, wrong={row, *others})
+        if (1, 0, row) in house.referee_rows and row not in others:
+            break
+    else:
+        raise AssertionError("no wrong row is drawn")
+    house.asked.clear()
+    house.handle(
+        ev.RefereeAnswered(at=house.at, job=1, block=0, rows=(row,), digests=true_digest(1, 0, row))
+    )
+    assert (house.shares[lease].verdict, house.shares[lease].recount) == ("rejected", row)
+    assert house.trust["anna", "r"].offences == 0
+    return house, rig, lease
+
+
+def test_a_recount_goes_on_after_a_restart_and_finds_the_other_row() -> None:
+    house, _, lease = _found(19)
+    house.restart()
+    house.referee = True
+    house.answer()
+
+    assert house.trust["anna", "r"].offences == 1
+    assert house.shares[lease].recount is None
+
+
+def test_a_recount_does_not_count_the_row_that_was_found_again() -> None:
+    """The restart makes no offence of a bit flip."""
+    house, _, lease = _found()
+    house.restart()
+    before = len(house.referee_rows)
+    house.referee = True
+    house.answer()
+    house.restart()
+
+    assert (house.trust["anna", "r"].isolated, house.trust["anna", "r"].offences) == (1, 0)
+    assert house.shares[lease].recount is None
+    assert len(house.referee_rows) == before, "what was counted is not counted again"
+
+
+def test_a_recount_of_a_job_that_is_over_ends() -> None:
+    house, rig, lease = _found()
+    house.cancel(1)
+    house.disconnect(rig)
+    house.tick(20)
+    house.tick(100)
+    assert house.jobs[1].closed
+
+    assert house.shares[lease].recount is None
+
+
+def test_a_suspects_open_shares_are_still_checked_in_full_after_a_restart() -> None:
+    house, rig, _ = _found()
+    held = list(rig.leases)
+    assert held
+    house.restart()
+    house.connect("anna", credit=10)
+    effects = house.submit(rig, held[-1])
+
+    (part,) = _tail_of(effects, fx.PartAccepted)
+    assert part.check_rate_ppm == 1_000_000
+    fresh = next(lease for lease in rig.leases if lease not in held)
+    (part,) = _tail_of(house.submit(rig, fresh), fx.PartAccepted)
+    assert part.check_rate_ppm < 1_000_000, "what was leased later is sampled"
+
+
 def _story() -> list[str]:
     """A story with a cheat, hedges and departures, as text."""
     house = House(SMALL, checked=False)

@@ -19,6 +19,9 @@ from shares.board.effects import (
     CheckEnded,
     HeldForfeited,
     LeaseEnded,
+    LeaseSuspected,
+    RecountBegun,
+    RecountEnded,
     RefereePaid,
     Won,
 )
@@ -224,3 +227,22 @@ def test_a_model_that_is_gone_is_named(books: Bookmaker) -> None:
         )
     with pytest.raises(StoreError, match=r"ffff.*inferpool model add"):
         books.store.job_opened(50, 1.0)
+
+
+def test_suspects_and_recounts_come_back(books: Bookmaker) -> None:
+    """With what the board needs of a rejected share: its segments and its digests."""
+    job = books.job(blocks=(100,))
+    open_lease = books.lease("alice.a", Segment(job, 0, 50, 60, Kind.ROW))
+    rejected = books.share("alice.a", job, 0, 10)
+    other = books.share("alice.a", job, 10, 20)
+    books.judge(rejected, "rejected")
+    books.judge(other, "rejected")
+    books.commit(RecountBegun(rejected, 3), RecountBegun(other, 0), LeaseSuspected(open_lease))
+    books.commit(RecountEnded(other))
+    found = recovered(books)
+
+    assert [(lease.lease, lease.suspect) for lease in found.leases] == [(open_lease, True)]
+    (recount,) = found.recounts
+    assert (recount.lease.lease, recount.row) == (rejected, 3)
+    assert [part.rows for part in recount.lease.parts] == [10]
+    assert [block.block for block in found.jobs[0].open_blocks] == [0]
