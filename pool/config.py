@@ -240,7 +240,7 @@ kappa = 2
 floor_ppm = 10000
 # The referee's own sample has a floor of its own.
 referee_floor_ppm = 1000
-# A rig's first shares are small.
+# A rig's first work of a model is checked in full, this many first shares of it, in small shares.
 probation_shares = 8
 # A share of which no row was drawn clears after this time.
 clearing_seconds = 10.0
