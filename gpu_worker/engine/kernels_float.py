@@ -96,43 +96,44 @@ def embed_norm(word, position, tokens, segments, positions, gain, bias, eps, out
 
 
 @_compiled
-def heads(sums, bias, cos, sin, positions, factor, out):
-    """sums [tokens, 3·heads·d] + bias, turned, into ``out`` [3, heads, tokens, d]."""
-    parts, count, tokens, size = out.shape
+def heads(sums, bias, cos, sin, positions, count, factor):
+    """sums [tokens, 3·heads·d] + bias, queries and keys turned, queries times ``factor``."""
+    tokens = sums.shape[0]
+    width = sums.shape[1] // 3
+    size = width // count
     half = size // 2
     for r in range(tokens):
-        for part in range(parts):
-            for h in range(count):
-                begin = (part * count + h) * size
-                to = out[part, h, r]
-                for i in range(size):
-                    to[i] = sums[r, begin + i] + bias[begin + i]
-                if part < 2 and cos.shape[0]:
-                    c, s = cos[positions[r]], sin[positions[r]]
-                    for i in range(half):
-                        first, second = to[i], to[half + i]
-                        to[i] = first * c[i] - second * s[i]
-                        to[half + i] = second * c[i] + first * s[i]
-                if part == 0:
-                    for i in range(size):
-                        to[i] *= factor
+        row = sums[r]
+        for i in range(3 * width):
+            row[i] += bias[i]
+        if cos.shape[0]:
+            c, s = cos[positions[r]], sin[positions[r]]
+            for h in range(2 * count):
+                first = row[h * size : h * size + half]
+                second = row[h * size + half : (h + 1) * size]
+                for i in range(half):
+                    x, y = first[i], second[i]
+                    first[i] = x * c[i] - y * s[i]
+                    second[i] = y * c[i] + x * s[i]
+        for i in range(width):
+            row[i] *= factor
 
 
 @_compiled
 def softmax(scores, first_query, first_key, window):
-    """2^(score - largest) over its sum, for [heads, rows, queries, keys], in place."""
-    count, rows, queries, keys = scores.shape
-    for h in range(count):
-        for r in range(rows):
+    """2^(score - largest) over its sum, for [rows, heads, queries, keys], in place."""
+    rows, count, queries, keys = scores.shape
+    for r in range(rows):
+        for h in range(count):
             for q in range(queries):
                 begin, end = 0, keys
                 if window:
                     place = first_query + q - first_key
                     begin, end = max(0, place - window), min(keys, place + window + 1)
-                    scores[h, r, q, :begin] = _ZERO
-                    scores[h, r, q, end:] = _ZERO
+                    scores[r, h, q, :begin] = _ZERO
+                    scores[r, h, q, end:] = _ZERO
                 # Loops begin at 0, else the compiler must allow for negative places.
-                row = scores[h, r, q, begin:end]
+                row = scores[r, h, q, begin:end]
                 top = row[0]
                 for k in range(row.shape[0]):
                     top = max(top, row[k])
@@ -143,15 +144,3 @@ def softmax(scores, first_query, first_key, window):
                 share = _ONE / total
                 for k in range(row.shape[0]):
                     row[k] *= share
-
-
-@_compiled
-def context(sums, start, length, first_query, out):
-    """[heads, rows, queries, d] into ``out`` [tokens, heads·d]."""
-    count, rows, queries, size = sums.shape
-    for r in range(rows):
-        for q in range(queries):
-            token = start + r * length + first_query + q
-            for h in range(count):
-                for i in range(size):
-                    out[token, h * size + i] = sums[h, r, q, i]

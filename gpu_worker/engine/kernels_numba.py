@@ -16,7 +16,7 @@ import numpy as np
 
 from gpu_worker.engine.compiled import bits_of, bits_of_double, compiled, float_of
 from gpu_worker.engine.numerics import LIMIT16, LIMIT_PROBABILITY
-from gpu_worker.engine.ops import DENOMINATOR, NORM_BITS, RANGE, SCALE_FLOOR
+from gpu_worker.engine.ops import DENOMINATOR, FRACTION_BITS, NORM_BITS, RANGE, SCALE_FLOOR
 from gpu_worker.engine.polynomials import (
     EXP2,
     EXP2_LOWEST,
@@ -51,7 +51,7 @@ _ROUNDER_BITS: Final = np.int32(_ROUNDER.view(np.int32))
 _TWO_23: Final = np.float32(2.0**23)
 _DENOMINATOR: Final = np.float64(DENOMINATOR)
 _DENOMINATOR_UNIT: Final = np.float32(2.0**-38)
-_ROUNDER_DOUBLE: Final = np.float64(2.0**52)
+_ROUNDER_DOUBLE: Final = np.float64(1.5 * 2**52)
 _ROUNDER_DOUBLE_BITS: Final = np.int64(_ROUNDER_DOUBLE.view(np.int64))
 
 _N0, _N1, _N2, _N3, _N4, _N5 = NORMAL_TOP
@@ -279,10 +279,11 @@ def embed_norm(word, position, tokens, segments, positions, gain, bias, eps, out
 def heads(totals, x_scale, channel, bias, cos, sin, positions, out, scales, factor, failed):
     """Finish ``qkv``, turn queries and keys, quantise each head.
 
-    ``totals`` is [tokens, 3·heads·d]; ``out`` [3, heads, tokens, d] integers; ``scales`` float32
+    ``totals`` is [tokens, 3·heads·d], and so is ``out``, which may be the same; ``scales`` float32
     [3, heads, tokens], the queries' times ``factor``; ``cos`` has no rows without rotary positions.
     """
-    parts, count, tokens, size = out.shape
+    parts, count, tokens = scales.shape
+    size = totals.shape[1] // (parts * count)
     half = size // 2
     work = np.empty(totals.shape[1], np.float32)
     turned = np.empty(size, np.float32)
@@ -299,7 +300,7 @@ def heads(totals, x_scale, channel, bias, cos, sin, positions, out, scales, fact
                     for i in range(half):
                         turned[half + i] = own[half + i] * c[i] + own[i] * s[i]
                     own[:] = turned
-                scale, good = _quantise_row(own, _TOP16, out[part, h, r])
+                scale, good = _quantise_row(own, _TOP16, out[r, begin : begin + size])
                 scales[part, h, r] = scale * factor if part == 0 else scale
                 failed[r] |= not good
 
@@ -319,25 +320,25 @@ def exp2(z):
 def softmax(dots, scales, start, length, first_query, first_key, window, factor, failed):
     """``ops.attend`` between its two products, for some queries of consecutive rows.
 
-    ``dots`` float64 [heads, rows, queries, keys]: exact products in, integer probabilities out.
+    ``dots`` float64 [rows, heads, queries, keys]: exact products in, integer probabilities out.
     ``scales`` float32 [3, heads, tokens]; ``factor`` float32 [heads, tokens] is what the second
     product is multiplied by; ``failed`` [tokens]. The first row begins at token ``start``, rows
     have ``length`` tokens; ``first_query`` and ``first_key`` are places in the row.
     """
-    count, rows, queries, keys = dots.shape
+    rows, count, queries, keys = dots.shape
     work = np.empty(keys, np.float32)
-    for h in range(count):
-        for r in range(rows):
+    for r in range(rows):
+        for h in range(count):
             for q in range(queries):
                 token = start + r * length + first_query + q
                 begin, end = 0, keys
                 if window:
                     place = first_query + q - first_key
                     begin, end = max(0, place - window), min(keys, place + window + 1)
-                    dots[h, r, q, :begin] = 0
-                    dots[h, r, q, end:] = 0
+                    dots[r, h, q, :begin] = 0
+                    dots[r, h, q, end:] = 0
                 # Loops begin at 0, else the compiler must allow for negative places.
-                row, z = dots[h, r, q, begin:end], work[begin:end]
+                row, z = dots[r, h, q, begin:end], work[begin:end]
                 key = start + r * length + first_key + begin
                 own_keys = scales[1, h, key : key + end - begin]
                 own_values = scales[2, h, key : key + end - begin]
@@ -376,13 +377,46 @@ def softmax(dots, scales, start, length, first_query, first_key, window, factor,
 
 
 @_compiled
-def context(sums, factor, start, length, first_query, out):
-    """The second product's sums [heads, rows, queries, d] into ``out`` float32 [tokens, width]."""
-    count, rows, queries, size = sums.shape
-    for r in range(rows):
-        for q in range(queries):
-            token = start + r * length + first_query + q
-            for h in range(count):
-                f = factor[h, token]
-                for i in range(size):
-                    out[token, h * size + i] = np.float32(sums[h, r, q, i]) * f
+def context(sums, factor, limit, out, scale, failed):
+    """The second product's sums [tokens, heads·d] times ``factor`` [heads, tokens], quantised."""
+    count, tokens = factor.shape
+    size = sums.shape[1] // count
+    work = np.empty(sums.shape[1], np.float32)
+    for r in range(tokens):
+        for h in range(count):
+            f = factor[h, r]
+            own, to = sums[r, h * size : (h + 1) * size], work[h * size : (h + 1) * size]
+            for i in range(size):
+                to[i] = np.float32(own[i]) * f
+        scale[r], good = _quantise_row(work, limit, out[r])
+        failed[r] |= not good
+
+
+@_compiled
+def pool_mean(x, lengths, out, failed):
+    """``Ops.pool`` by ``mean``: float32 [tokens, width] into ``out`` [rows, width]; ``failed``
+    [rows] of vectors out of range."""
+    width = x.shape[1]
+    totals = np.empty(width, np.int64)
+    start = 0
+    for row in range(lengths.shape[0]):
+        largest = np.int32(0)
+        for r in range(start, start + lengths[row]):
+            largest = max(largest, _largest_bits(x[r]))
+        good = largest < _RANGE_BITS
+        if not good:
+            failed[row] = True
+            largest = np.int32(0)
+        exponent = (max(largest, _FLOOR_BITS) >> 23) - 126
+        power = ldexp(1.0, FRACTION_BITS - exponent)
+        totals[:] = 0
+        for r in range(start, start + lengths[row]):
+            token = x[r]
+            for i in range(width):
+                n = bits_of_double(np.float64(token[i]) * power + _ROUNDER_DOUBLE)
+                totals[i] += n - _ROUNDER_DOUBLE_BITS if good else 0
+        unit = ldexp(1.0, exponent - FRACTION_BITS)
+        for i in range(width):
+            mean = (np.float64(totals[i]) / np.float64(lengths[row])) * unit
+            out[row, i] = np.float32(mean)
+        start += lengths[row]

@@ -18,7 +18,7 @@ from gpu_worker.engine.ops import (
     score_factor,
 )
 from gpu_worker.engine.ops_float import FloatOps
-from gpu_worker.engine.pairs import NO_POSITIONS, NO_TABLE, blocks_of_pairs, seen_keys
+from gpu_worker.engine.pairs import NO_POSITIONS, NO_TABLE, blocks_of_pairs, by_head, seen_keys
 
 _NO_SCALE = np.empty(0, np.float32)
 
@@ -84,31 +84,25 @@ class NumbaFloatOps(FloatOps):
     ) -> Operand:
         """See ``Ops.attention``."""
         tokens, width = x.values.shape[0], qkv.values.shape[0] // 3
-        size = width // heads
-        parts = self._scratch.take("heads", (3, heads, tokens, size), np.float32)
+        parts = self.product(x, qkv, "wide")
         cos, sin = (NO_TABLE, NO_TABLE) if rope is None else (rope.cos, rope.sin)
         kernels.heads(
-            self.product(x, qkv, "wide"), qkv.bias, np.asarray(cos), np.asarray(sin),
-            batch.positions, score_factor(size), parts,
+            parts, qkv.bias, np.asarray(cos), np.asarray(sin), batch.positions, heads,
+            score_factor(width // heads),
         )  # fmt: skip
         context = self._scratch.take("context", (tokens, width), np.float32)
         for group in batch.groups:
-            own = slice(group.start, group.start + group.rows * group.length)
-            some = parts[:, :, own].reshape(3, heads, group.rows, group.length, size)
+            query, key, value = by_head(parts, group, 3, heads)
+            out = by_head(context, group, 1, heads)[0]
             for rows, queries in blocks_of_pairs(group.rows, heads, group.length):
-                start = group.start + rows.start * group.length
-                self._attend(some[:, :, rows], queries, window, context, start)
+                keys = seen_keys(queries, group.length, window)
+                scores = self._scores(query[rows, :, queries], key[rows, :, keys])
+                kernels.softmax(scores, queries.start, keys.start, window)
+                np.matmul(scores, value[rows, :, keys], out=out[rows, :, queries])
         return Operand(context, _NO_SCALE)
 
-    def _attend(self, parts: Array, queries: slice, window: int, context: F32, start: int) -> None:
-        """Some rows of one length, some queries: ``parts`` [3, heads, rows, length, d]."""
-        _, heads, rows, length, size = parts.shape
-        count = queries.stop - queries.start
-        keys = seen_keys(queries, length, window)
-        shape = (heads, rows, count, keys.stop - keys.start)
+    def _scores(self, query: Array, key: Array) -> Array:
+        """[rows, heads, queries or keys, d] to [rows, heads, queries, keys]."""
+        shape = (*query.shape[:-1], key.shape[-2])
         scores = self._scratch.take("pairs", shape, np.float32)
-        np.matmul(parts[0][:, :, queries], parts[1][:, :, keys].swapaxes(-1, -2), out=scores)
-        kernels.softmax(scores, queries.start, keys.start, window)
-        sums = self._scratch.take("pairs sums", (heads, rows, count, size), np.float32)
-        np.matmul(scores, parts[2][:, :, keys], out=sums)
-        kernels.context(sums, start, length, queries.start, context)
+        return np.matmul(query, key.swapaxes(-1, -2), out=scores)

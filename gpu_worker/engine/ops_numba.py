@@ -20,7 +20,7 @@ from gpu_worker.engine.ops import (
     score_factor,
 )
 from gpu_worker.engine.ops_numpy import NumpyOps
-from gpu_worker.engine.pairs import NO_POSITIONS, NO_TABLE, blocks_of_pairs, seen_keys
+from gpu_worker.engine.pairs import NO_POSITIONS, NO_TABLE, blocks_of_pairs, by_head, seen_keys
 
 
 class NumbaOps(NumpyOps):
@@ -119,6 +119,17 @@ class NumbaOps(NumpyOps):
         )  # fmt: skip
         return out
 
+    def pool(self, x: F32, batch: Batch, pooling: str) -> tuple[F32, Bools]:
+        """See ``Ops.pool``."""
+        if pooling != "mean":
+            return super().pool(x, batch, pooling)
+        lengths = np.array(batch.lengths, np.int64)
+        starts = np.cumsum(lengths, dtype=np.int64) - lengths
+        values = np.empty((len(lengths), x.shape[1]), np.float32)
+        failed = np.logical_or.reduceat(batch.failed, starts)
+        kernels.pool_mean(x, lengths, values, failed)
+        return values, failed
+
     # -- attention -------------------------------------------------------------------------
 
     def attention(
@@ -134,37 +145,39 @@ class NumbaOps(NumpyOps):
         tokens, width = x.scale.shape[0], qkv.values.shape[0] // 3
         size = width // heads
         totals = self.product(x.values, qkv.values.T, "wide")
-        integers = self._scratch.take("heads", (3, heads, tokens, size), np.float64)
+        # Integers of heads are 16 bits wide in every numerics.
+        integers = (
+            totals
+            if totals.dtype == np.float64
+            else self._scratch.take("heads", totals.shape, np.float64)
+        )
         scales = self._scratch.take("head scales", (3, heads, tokens), np.float32)
         cos, sin = (NO_TABLE, NO_TABLE) if rope is None else (rope.cos, rope.sin)
         kernels.heads(
             totals, x.scale, qkv.scale, qkv.bias, np.asarray(cos), np.asarray(sin),
             batch.positions, integers, scales, score_factor(size), batch.failed,
         )  # fmt: skip
-        context = self._scratch.take("context", (tokens, width), np.float32)
+        sums = self._scratch.take("sums", (tokens, width), np.float64)
         factor = self._scratch.take("factor", (heads, tokens), np.float32)
         for group in batch.groups:
-            own = slice(group.start, group.start + group.rows * group.length)
-            parts = integers[:, :, own].reshape(3, heads, group.rows, group.length, size)
+            query, key, value = by_head(integers, group, 3, heads)
+            out = by_head(sums, group, 1, heads)[0]
             for rows, queries in blocks_of_pairs(group.rows, heads, group.length):
-                start = group.start + rows.start * group.length
                 keys = seen_keys(queries, group.length, window)
-                place = (start, group.length, queries.start)
-                dots = self._dots(parts[0][:, rows, queries], parts[1][:, rows, keys])
-                kernels.softmax(dots, scales, *place, keys.start, window, factor, batch.failed)
-                sums = self._sums(dots, parts[2][:, rows, keys])
-                kernels.context(sums, factor, *place, context)
-        values = self._scratch.take("context integers", context.shape, self._carrier)
-        return self._quantised(context, values, batch.failed)
+                dots = self._dots(query[rows, :, queries], key[rows, :, keys])
+                kernels.softmax(
+                    dots, scales, group.start + rows.start * group.length, group.length,
+                    queries.start, keys.start, window, factor, batch.failed,
+                )  # fmt: skip
+                mixed = out[rows, :, queries]
+                np.matmul(dots, value[rows, :, keys], out=mixed)  # exact: to 32,768 keys
+        values = self._scratch.take("context integers", sums.shape, self._carrier)
+        scale = np.empty(tokens, np.float32)
+        kernels.context(sums, factor, self._top, values, scale, batch.failed)
+        return Operand(values, scale)
 
     def _dots(self, query: Array, key: Array) -> Array:
-        """[heads, rows, queries or keys, d] to float64 [heads, rows, queries, keys]."""
+        """[rows, heads, queries or keys, d] to float64 [rows, heads, queries, keys]."""
         shape = (*query.shape[:-1], key.shape[-2])
         dots = self._scratch.take("pairs", shape, np.float64)
         return np.matmul(query, key.swapaxes(-1, -2), out=dots)  # exact: integers below 2^53
-
-    def _sums(self, probabilities: Array, value: Array) -> Array:
-        """[heads, rows, queries, keys] with [heads, rows, keys, d] to [heads, rows, queries, d]."""
-        shape = (*probabilities.shape[:-1], value.shape[-1])
-        sums = self._scratch.take("pairs sums", shape, np.float64)
-        return np.matmul(probabilities, value, out=sums)  # exact: below 2^53 to 32,768 keys

@@ -6,6 +6,8 @@ from typing import Final
 
 import numpy as np
 
+from gpu_worker.engine.ops import Array, Group
+
 PAIRS: Final = 65_536
 """Query-key pairs that are worked on at a time."""
 NO_TABLE: Final = np.empty((0, 1), np.float32)
@@ -28,3 +30,9 @@ def seen_keys(queries: slice, length: int, window: int) -> slice:
     if window == 0:
         return slice(0, length)
     return slice(max(0, queries.start - window), min(length, queries.stop + window))
+
+
+def by_head(x: Array, group: Group, parts: int, heads: int) -> Array:
+    """A group's rows of ``x`` [tokens, parts·heads·d] as a view [parts, rows, heads, length, d]."""
+    own = x[group.start : group.start + group.rows * group.length]
+    return own.reshape(group.rows, group.length, parts, heads, -1).transpose(2, 0, 3, 1, 4)
