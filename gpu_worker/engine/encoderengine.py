@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from itertools import islice
 from threading import Event, local
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +16,12 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from gpu_worker.engine.canary import check_float_unit
 from gpu_worker.engine.encoder import Encoder, Stopped
-from gpu_worker.engine.errors import EngineError
+from gpu_worker.engine.errors import EngineError, OutOfMemory
 from gpu_worker.engine.interface import Chunk, Engine
 from gpu_worker.engine.ops import Ops
 from gpu_worker.engine.plan import MicroBatch, micro_batches
 from gpu_worker.engine.rows import check_rows
+from gpu_worker.engine.stopwatch import Stopwatch
 
 _AHEAD: Final = 2
 """Micro-batches in hand for each thread, so that none waits for the consumer."""
@@ -52,6 +54,7 @@ class EncoderEngine(Engine):
         self._vocabulary = vocabulary
         self._threads = threads
         self._own = local()
+        self._stopwatches: list[Stopwatch] = []
         self._closed = Event()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="engine")
         self._limits = threadpool_limits(limits=1, user_api="blas")
@@ -71,6 +74,24 @@ class EncoderEngine(Engine):
             self._max_tokens, self._vocabulary,
         )  # fmt: skip
         return self._chunks(lengths, tokens, rows_per_chunk)
+
+    def warm_up(self) -> None:
+        """Compute two rows of nothing in particular, so that everything is compiled and in place.
+
+        Raises ``EngineError`` as ``run`` does.
+        """
+        lengths = np.array([min(2, self._max_tokens), 1], np.uint32)
+        tokens = np.zeros(int(lengths.sum(dtype=np.int64)), np.uint32)
+        for _ in self._chunks(lengths, tokens, 2):
+            pass
+
+    def stages(self) -> dict[str, float]:
+        """See ``Engine.stages``; threads work side by side, so the sum may exceed the clock's."""
+        total: dict[str, float] = {}
+        for stopwatch in list(self._stopwatches):
+            for stage, seconds in stopwatch.seconds.items():
+                total[stage] = total.get(stage, 0.0) + seconds
+        return total
 
     def close(self) -> None:
         """Stop the work in progress between two layers and end the threads."""
@@ -143,11 +164,30 @@ class EncoderEngine(Engine):
     def _compute(
         self, lengths: Sequence[int], tokens: NDArray[np.uint32], stopped: Callable[[], bool]
     ) -> Computed:
-        """One micro-batch, sorted by length so that equal lengths meet, back in its order."""
+        """One micro-batch; where memory lacks, its halves one after the other."""
+        try:
+            return self._encode(lengths, tokens, stopped)
+        except MemoryError as error:
+            if len(lengths) == 1:
+                raise OutOfMemory(
+                    f"too little memory for a row of {lengths[0]} tokens; give the engine fewer "
+                    "threads, or offer the model with shorter rows"
+                ) from error
+        # Here the arrays that the exception held are gone; the scratch memory may go too.
+        self._own.ops = None
+        gc.collect()
+        middle = len(lengths) // 2
+        cut = sum(lengths[:middle])
+        first = self._compute(lengths[:middle], tokens[:cut], stopped)
+        second = self._compute(lengths[middle:], tokens[cut:], stopped)
+        return np.concatenate([first[0], second[0]]), np.concatenate([first[1], second[1]])
+
+    def _encode(
+        self, lengths: Sequence[int], tokens: NDArray[np.uint32], stopped: Callable[[], bool]
+    ) -> Computed:
+        """Rows sorted by length so that equal lengths meet, back in their order."""
         check_float_unit()
-        ops: Any = getattr(self._own, "ops", None)
-        if ops is None:
-            ops = self._own.ops = self._make_ops()
+        ops = self._ops()
         sizes = np.asarray(lengths, np.int64)
         order = np.argsort(-sizes, kind="stable")
         starts = np.cumsum(sizes, dtype=np.int64) - sizes
@@ -158,3 +198,11 @@ class EncoderEngine(Engine):
         values, failed = np.empty_like(sorted_values), np.empty_like(sorted_failed)
         values[order], failed[order] = sorted_values, sorted_failed
         return values, failed
+
+    def _ops(self) -> Ops:
+        """The calling thread's operations."""
+        ops: Ops | None = getattr(self._own, "ops", None)
+        if ops is None:
+            ops = self._own.ops = self._make_ops()
+            self._stopwatches.append(Stopwatch(ops))
+        return ops

@@ -48,6 +48,13 @@ class Engine(ABC):
         Raises ``EngineError`` at the call, not at the first chunk, for input it cannot take.
         """
 
+    def stages(self) -> dict[str, float]:
+        """Where the time went so far: {stage: seconds}, all threads together.
+
+        Stages are the engine's own; nothing is told by one that does not measure.
+        """
+        return {}
+
     @abstractmethod
     def close(self) -> None:
         """Free threads and memory. The engine cannot run afterwards."""

@@ -52,13 +52,19 @@ def load(
         return CudaEngine(encoder, make_ops, max_tokens=max_tokens, vocabulary=vocabulary)
     from gpu_worker.engine.encoderengine import EncoderEngine
 
-    return EncoderEngine(
+    engine = EncoderEngine(
         encoder,
         make_ops,
         max_tokens=max_tokens,
         vocabulary=vocabulary,
         threads=threads or os.cpu_count() or 1,
     )
+    try:
+        engine.warm_up()
+    except BaseException:
+        engine.close()
+        raise
+    return engine
 
 
 def _read_encoder(
