@@ -77,6 +77,7 @@ def test_any_size_of_micro_batches_and_blocks(
         monkeypatch.setattr("gpu_worker.engine.plan.TOKENS", tokens)
         monkeypatch.setattr("gpu_worker.engine.ops_numpy.BLOCK_VALUES", block)
         monkeypatch.setattr("gpu_worker.engine.ops_numpy.PAIR_VALUES", pairs)
+        monkeypatch.setattr("gpu_worker.engine.pairs.PAIRS", pairs)
 
         assert np.array_equal(embed(engine, rows), whole)
 

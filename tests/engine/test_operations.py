@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from backends import BACKENDS
 from numpy.typing import NDArray
 
 from gpu_worker.engine.numerics import EXACT, LIMIT16
 from gpu_worker.engine.ops import Batch, Norm, Operand, Ops, Rope, Weight, quantise_rows
-from gpu_worker.engine.ops_numpy import NumpyOps, sum_squares
+from gpu_worker.engine.ops_numpy import sum_squares
 
 F32 = np.float32
 numerics = pytest.mark.parametrize("numerics", list(EXACT))
+backends = pytest.mark.parametrize("backend", list(BACKENDS))
 
 
 def bits(array: NDArray[np.floating]) -> NDArray[np.unsignedinteger]:
@@ -54,8 +56,8 @@ def weight(ops: Ops, kind: str, seed: int, out: int, width: int) -> Weight:
     return ops.weight(values, scale, normal(seed, out, spread=0.1))
 
 
-def both(kind: str) -> tuple[Ops, NumpyOps]:
-    return Ops(EXACT[kind]), NumpyOps(EXACT[kind])
+def both(kind: str, backend: str) -> tuple[Ops, Ops]:
+    return Ops(EXACT[kind]), BACKENDS[backend](EXACT[kind])
 
 
 def same_operand(a: Operand, b: Operand) -> None:
@@ -69,9 +71,10 @@ def flags(rows: int) -> NDArray[np.bool_]:
 
 @numerics
 @pytest.mark.parametrize("width", [16, 384, 40_000])
-def test_quantise_matches(numerics: str, width: int) -> None:
+@backends
+def test_quantise_matches(backend: str, numerics: str, width: int) -> None:
     """Also for odd rows, which fail one by one; a width beyond a block goes row by row."""
-    plain, fast = both(numerics)
+    plain, fast = both(numerics, backend)
     x = np.concatenate([odd_rows(width), normal(5, 20, width)])
     marks = flags(len(x)), flags(len(x))
 
@@ -82,9 +85,10 @@ def test_quantise_matches(numerics: str, width: int) -> None:
 
 @numerics
 @pytest.mark.parametrize("depth", [1, 48, 1024, 1025, 2048, 5000])
-def test_dense_matches_at_every_depth(numerics: str, depth: int) -> None:
+@backends
+def test_dense_matches_at_every_depth(backend: str, numerics: str, depth: int) -> None:
     """exact8 splits its depth every 1024; all splits give the integers' sum."""
-    plain, fast = both(numerics)
+    plain, fast = both(numerics, backend)
     x = normal(7, 9, depth)
     results = [
         ops.dense(ops.quantise(x, flags(9)), weight(ops, numerics, 8, 33, depth))
@@ -95,10 +99,11 @@ def test_dense_matches_at_every_depth(numerics: str, depth: int) -> None:
 
 
 @numerics
-def test_dense_is_exact_at_the_bounds(numerics: str) -> None:
+@backends
+def test_dense_is_exact_at_the_bounds(backend: str, numerics: str) -> None:
     """All operands at their largest, so that a product kept in too few bits would show."""
     for depth in (1024, 2048, 4096):
-        plain, fast = both(numerics)
+        plain, fast = both(numerics, backend)
         x = np.full((3, depth), 1, F32)
         x[1, ::2] = -1
         limit = EXACT[numerics].weights
@@ -117,9 +122,10 @@ def test_dense_is_exact_at_the_bounds(numerics: str) -> None:
 
 @numerics
 @pytest.mark.parametrize("depth", [1024, 2048, 3072, 4096])
-def test_dense_is_exact_near_the_bounds(numerics: str, depth: int) -> None:
+@backends
+def test_dense_is_exact_near_the_bounds(backend: str, numerics: str, depth: int) -> None:
     """Large operands of one sign and many last digits: float32 sums over all of it would err."""
-    plain, fast = both(numerics)
+    plain, fast = both(numerics, backend)
     rng = np.random.default_rng(depth)
     limit = plain.limit
     x = (rng.integers(limit - limit // 4, limit + 1, (20, depth)) / limit).astype(F32)
@@ -148,9 +154,10 @@ def test_squares_are_summed_exactly_at_the_bounds(width: int) -> None:
 @numerics
 @pytest.mark.parametrize("activation", ["gelu", "gelu_tanh", "relu", "tanh"])
 @pytest.mark.parametrize("depth", [64, 3000])
-def test_dense_act_matches(numerics: str, activation: str, depth: int) -> None:
+@backends
+def test_dense_act_matches(backend: str, numerics: str, activation: str, depth: int) -> None:
     """Blocks of rows change nothing."""
-    plain, fast = both(numerics)
+    plain, fast = both(numerics, backend)
     x = normal(9, 150, depth)
     results = [
         ops.dense_act(
@@ -167,8 +174,9 @@ def test_dense_act_matches(numerics: str, activation: str, depth: int) -> None:
 
 @numerics
 @pytest.mark.parametrize("activation", ["gelu", "gelu_tanh", "relu"])
-def test_dense_glu_matches(numerics: str, activation: str) -> None:
-    plain, fast = both(numerics)
+@backends
+def test_dense_glu_matches(backend: str, numerics: str, activation: str) -> None:
+    plain, fast = both(numerics, backend)
     x = normal(9, 150, 64)
     results = [
         ops.dense_glu(
@@ -181,8 +189,9 @@ def test_dense_glu_matches(numerics: str, activation: str) -> None:
 
 
 @numerics
-def test_dense_add_matches(numerics: str) -> None:
-    plain, fast = both(numerics)
+@backends
+def test_dense_add_matches(backend: str, numerics: str) -> None:
+    plain, fast = both(numerics, backend)
     x, residual = normal(9, 150, 96), normal(10, 150, 384)
     results = [
         ops.dense_add(
@@ -195,8 +204,9 @@ def test_dense_add_matches(numerics: str) -> None:
 
 
 @numerics
-def test_dense_norm_matches(numerics: str) -> None:
-    plain, fast = both(numerics)
+@backends
+def test_dense_norm_matches(backend: str, numerics: str) -> None:
+    plain, fast = both(numerics, backend)
     x, residual = normal(9, 150, 96), normal(10, 150, 384)
     norm = Norm(normal(1, 384), normal(2, 384), 1e-12)
     results = [
@@ -214,9 +224,10 @@ def test_dense_norm_matches(numerics: str) -> None:
 
 
 @pytest.mark.parametrize("width", [8, 384, 1024, 8192])
-def test_norm_matches(width: int) -> None:
+@backends
+def test_norm_matches(backend: str, width: int) -> None:
     """Also for odd rows."""
-    plain, fast = both("exact16")
+    plain, fast = both("exact16", backend)
     x = np.concatenate([odd_rows(width), normal(5, 30, width), normal(6, 9, width, spread=1e-4)])
     norm = Norm(normal(1, width), normal(2, width), 1e-12)
     marks = flags(len(x)), flags(len(x))
@@ -263,10 +274,11 @@ def rope_of(positions: int, half: int) -> Rope:
     ("heads", "lengths"),
     [(4, [40]), (4, [9, 9, 9, 8, 1, 1, 1, 1, 1]), (1, [1, 39]), (12, [20, 20])],
 )
+@backends
 def test_attention_matches(
-    numerics: str, heads: int, lengths: list[int], rotary: bool, window: int
+    backend: str, numerics: str, heads: int, lengths: list[int], rotary: bool, window: int
 ) -> None:
-    plain, fast = both(numerics)
+    plain, fast = both(numerics, backend)
     x = normal(11, 40, 48, spread=3)
     rope = rope_of(40, 48 // heads // 2) if rotary else None
     results = []
@@ -283,9 +295,10 @@ def test_attention_matches(
     same_operand(*results)
 
 
+@backends
 @pytest.mark.parametrize("window", [0, 3, 20])
 def test_attention_matches_across_blocks_of_pairs(
-    monkeypatch: pytest.MonkeyPatch, window: int
+    monkeypatch: pytest.MonkeyPatch, backend: str, window: int
 ) -> None:
     """Long rows are cut by heads and by queries; the cut does not show."""
     x = normal(12, 90, 48, spread=4)
@@ -294,7 +307,8 @@ def test_attention_matches_across_blocks_of_pairs(
         ops: Ops = Ops(EXACT["exact16"])
         if pairs:
             monkeypatch.setattr("gpu_worker.engine.ops_numpy.PAIR_VALUES", pairs)
-            ops = NumpyOps(EXACT["exact16"])
+            monkeypatch.setattr("gpu_worker.engine.pairs.PAIRS", pairs)
+            ops = BACKENDS[backend](EXACT["exact16"])
         operand = ops.attention(
             ops.quantise(x, flags(90)), weight(ops, "exact16", 5, 144, 48), 4,
             batch_of(ops, 60, 15, 15), window=window,
@@ -341,7 +355,8 @@ def test_a_sink_token_does_not_spoil_attention() -> None:
     assert np.abs(got - wanted).max() < 1e-4 * np.abs(wanted).max()
 
 
-def test_a_score_that_overflows_fails_its_row_only() -> None:
+@backends
+def test_a_score_that_overflows_fails_its_row_only(backend: str) -> None:
     """Queries and keys near 2^63 overflow float32 between them; the neighbour is untouched."""
     values = np.random.default_rng(2).integers(-LIMIT16, LIMIT16 + 1, (48, 16)).astype(np.int16)
     scale, bias = np.full(48, 2.0**-11, F32), np.zeros(48, F32)
@@ -349,7 +364,7 @@ def test_a_score_that_overflows_fails_its_row_only() -> None:
     huge = x.copy()
     huge[:4] *= F32(2.0**58)
     marks = []
-    for ops in both("exact16"):
+    for ops in both("exact16", backend):
         qkv = ops.weight(values, scale, bias)
         alone = ops.attention(ops.quantise(x[4:], flags(4)), qkv, 2, batch_of(ops, 4))
         alone = Operand(alone.values.copy(), alone.scale)
