@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from tiny_bert import packed, random_rows, write_tiny_bert
 
-from gpu_worker.engine import Engine, quantise
+from gpu_worker.engine import Engine
 
 numerics = pytest.mark.parametrize("numerics", ["exact16", "exact13", "exact8w", "exact8"])
 Open = Callable[..., Engine]
@@ -106,75 +101,3 @@ def test_the_specification_itself_gives_these_bits(
     ]
 
     assert np.array_equal(np.concatenate(expected).view(np.uint32), embed(fast, rows))
-
-
-_CHILD = """
-import sys, json
-from pathlib import Path
-from hashlib import sha256
-sys.path.insert(0, sys.argv[1])
-from tiny_bert import packed, random_rows
-from threadpoolctl import threadpool_info
-from gpu_worker.engine import load_engine
-manifest = json.loads(Path(sys.argv[2]).read_text())
-engine = load_engine(manifest, {"weights.safetensors": Path(sys.argv[3])}, threads=2)
-engine._limits.restore_original_limits()  # so that the BLAS really uses the threads it is given
-rows = packed(random_rows(6, 30, 128))
-values = b"".join(chunk.values.tobytes() for chunk in engine.run("embed", *rows, 9))
-blas = [entry for entry in threadpool_info() if entry["user_api"] == "blas"]
-print(json.dumps({
-    "digest": sha256(values).hexdigest(),
-    "kind": blas[0].get("architecture") if blas else None,
-    "threads": blas[0]["num_threads"] if blas else None,
-}))
-engine.close()
-"""
-
-
-def _processor_flags() -> set[str]:
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return set()
-    lines = [line for line in text.splitlines() if line.startswith("flags")]
-    return set(lines[0].split(":")[1].split()) if lines else set()
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_any_blas_kernel_and_blas_thread_count(open_engine: Open, model: Path) -> None:
-    """OpenBLAS told to use other processors' kernels, and 1, 2 and 4 threads."""
-    engine = open_engine(model, "exact16", threads=2)
-    values = b"".join(
-        chunk.values.tobytes()
-        for chunk in engine.run("embed", *packed(random_rows(6, 30, 128)), 64)
-    )
-
-    out = model.parent / "child"
-    manifest = model.parent / "manifest.json"
-    manifest.write_text(json.dumps(quantise(model, out)))
-    flags = _processor_flags()
-    needs = {
-        "Nehalem": "sse4_2", "Sandybridge": "avx", "Haswell": "avx2", "Zen": "avx2",
-        "SkylakeX": "avx512dq",
-    }  # fmt: skip
-    settings = [{"OPENBLAS_NUM_THREADS": count} for count in ("1", "2", "4")]
-    settings += [
-        {"OPENBLAS_CORETYPE": kind, "OPENBLAS_NUM_THREADS": "2"}
-        for kind, flag in needs.items()
-        if flag in flags
-    ]
-    seen = set()
-    for setting in settings:
-        child = subprocess.run(
-            [
-                sys.executable, "-c", _CHILD, str(Path(__file__).parent), str(manifest),
-                str(out / "weights.safetensors"),
-            ],
-            env=os.environ | setting, capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        report = json.loads(child.stdout)
-        seen.add(report["kind"])
-
-        assert report["digest"] == sha256(values).hexdigest(), setting
-    assert len(seen) > 1 or "avx2" not in flags, f"only {seen} ran: the setting had no effect"
