@@ -6,7 +6,8 @@ BIN    := $(VENV)/bin
 PEERS  := $(VENV)-conformance
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long conformance check bench bench-short format clean
+.PHONY: help demo test test-long conformance check bench bench-short bench-peers bench-peers-short \
+	format clean
 
 help:
 	@echo "make demo    set up, then run a pool, three rigs and a real model on real text"
@@ -14,6 +15,7 @@ help:
 	@echo "make conformance  compare every model family with transformers (installs torch)"
 	@echo "make check   format, lint, types, imports, documents"
 	@echo "make bench   measure, and print the figures of docs/BENCHMARKS.md"
+	@echo "make bench-peers  the engine beside torch, onnxruntime, sentence-transformers"
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -27,7 +29,8 @@ $(VENV)/.run: $(BIN)/python pyproject.toml requirements/demo.txt
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run
-	$(BIN)/python -m pip install --quiet --group test --group check --group cuda-check
+	$(BIN)/python -m pip install --quiet --editable ".[numba]" \
+	  --group test --group check --group cuda-check
 	@touch $@
 
 demo: $(VENV)/.run
@@ -69,6 +72,19 @@ bench: $(VENV)/.dev
 # The same, a few seconds each: that the scripts run.
 bench-short: $(VENV)/.dev
 	$(BIN)/python benchmarks/run.py --short
+
+# The engine beside torch, onnxruntime and sentence-transformers, in one run.
+$(PEERS)/.bench: $(PEERS)/.peers requirements/peers.txt
+	$(PEERS)/bin/python -m pip install --quiet --requirement requirements/peers.txt
+	@touch $@
+
+bench-peers: $(PEERS)/.bench
+	$(PEERS)/bin/python benchmarks/engine_peers.py
+	$(PEERS)/bin/python benchmarks/engine_quality.py
+
+bench-peers-short: $(PEERS)/.bench
+	$(PEERS)/bin/python benchmarks/engine_peers.py --short
+	$(PEERS)/bin/python benchmarks/engine_quality.py --short
 
 clean:
 	rm -rf $(VENV) $(PEERS) build *.egg-info

@@ -44,9 +44,15 @@ class FloatOps(Ops):
 
     def dense(self, x: Operand, weight: Weight) -> F32:
         """x · w + bias: float32 [tokens, out]."""
-        y: F32 = x.values @ weight.values.T
+        y = self.product(x, weight, "wide").copy()
         y += weight.bias
         return y
+
+    def product(self, x: Operand, weight: Weight, name: str) -> F32:
+        """x · w without bias, in scratch memory called ``name``."""
+        shape = (x.values.shape[0], weight.values.shape[0])
+        out: F32 = self._scratch.take(name, shape, np.float32)
+        return np.matmul(x.values, weight.values.T, out=out)
 
     def dense_glu(self, x: Operand, weight: Weight, activation: str, failed: Bools) -> Operand:
         """See ``Ops.dense_glu``."""

@@ -26,12 +26,6 @@ _NO_SCALE = np.empty(0, np.float32)
 class NumbaFloatOps(FloatOps):
     """Operations for one thread."""
 
-    def product(self, x: Operand, weight: Weight, name: str) -> F32:
-        """x · w without bias, in scratch memory called ``name``."""
-        shape = (x.values.shape[0], weight.values.shape[0])
-        out: F32 = self._scratch.take(name, shape, np.float32)
-        return np.matmul(x.values, weight.values.T, out=out)
-
     def dense_add(self, x: Operand, weight: Weight, residual: F32) -> F32:
         """See ``Ops.dense_add``. The result takes the place of ``residual``."""
         kernels.dense_add(self.product(x, weight, "narrow"), weight.bias, residual)

@@ -84,9 +84,9 @@ for folder in map(Path, sys.argv[2:]):
         rows = packed(random_rows(6, 30, 128))
         values = b"".join(chunk.values.tobytes() for chunk in engine.run("embed", *rows, 9))
         found[f"{manifest['numerics']} {threads}"] = sha256(values).hexdigest()
-        threads = threadpool_info()
+        state = threadpool_info()
         engine.close()
-blas = [entry for entry in threads if entry["user_api"] == "blas"]
+blas = [entry for entry in state if entry["user_api"] == "blas"]
 print(json.dumps({
     "found": found,
     "core": blas[0].get("architecture") if blas else None,

@@ -144,10 +144,14 @@ async def test_a_rig_of_a_closed_account_is_sent_away(
             )
             pool.gateway.drop_account("alice")
             with pytest.raises(ConnectionClosed, match="closed_account"):
-                while True:
-                    await connection.receive()
+                await _receive_all(connection)
         nursery.cancel_scope.cancel()
     store.close()
+
+
+async def _receive_all(connection: RigConnection) -> None:
+    while True:
+        await connection.receive()
 
 
 async def test_a_stranger_is_sent_away_in_time(tmp_path: Path, autojump_clock: MockClock) -> None:

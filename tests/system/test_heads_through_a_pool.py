@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from harness import Pool, Process, inferpool, output_of, pool_with_rigs, submit, wait_for_batch
 from tokenizers import Tokenizer
-from zoo import VECTORS, add_pair_tokenizer, write_checkpoint
+from zoo import VECTORS, add_tokenizer, write_checkpoint
 
 from gpu_worker.engine import quantise
 from gpu_worker.engine.encoder import BertEncoder
@@ -31,7 +31,7 @@ def folders(tmp_path: Path) -> dict[str, Path]:
     for name in ("bert-score", "bert-classify"):
         stored = json.loads((VECTORS / f"{name}.json").read_text())
         made[name] = write_checkpoint(tmp_path / name, stored["config"], stored["shapes"], 0)
-        add_pair_tokenizer(made[name])
+        add_tokenizer(made[name], "bert")
     return made
 
 
