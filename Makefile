@@ -37,7 +37,7 @@ demo: $(VENV)/.run
 	$(BIN)/inferpool demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 # What test leaves out: a kill -9 at every named point of a whole pool, longer simulations.
 test-long: $(VENV)/.dev

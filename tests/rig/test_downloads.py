@@ -308,7 +308,9 @@ async def test_two_rigs_that_fetch_at_once_keep_to_the_limit_together(
         nursery.start_soon(fetch, cache, slow, file_server.url("/slow"))
         with trio.fail_after(20):
             partial = trio.Path(partial_of(tmp_path, slow))
-            while not await partial.exists():  # noqa: ASYNC110 - a client's file is waited for
+            while not (  # noqa: ASYNC110 - a client's file is waited for
+                await partial.exists() and (await partial.stat()).st_size == 1000
+            ):
                 await trio.sleep(0.01)
         with pytest.raises(DownloadError, match="files in use"):
             await fetch(cache_in(tmp_path, len(BODY) + 2000), other, file_server.url("/other"))

@@ -1,0 +1,22 @@
+"""What every test has around it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+
+@pytest.fixture(autouse=True)
+def logs_end_with_the_test(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A command that a test calls sets up logging to a stream that ends with the test."""
+    before, configure = structlog.get_config(), structlog.configure
+
+    def uncached(**how: Any) -> None:
+        configure(**{**how, "cache_logger_on_first_use": False})
+
+    monkeypatch.setattr(structlog, "configure", uncached)
+    yield
+    configure(**before)
