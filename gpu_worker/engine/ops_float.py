@@ -36,7 +36,8 @@ class FloatOps(Ops):
 
     def weight(self, values: Array, scale: F32, bias: F32) -> Weight:
         """The weights as float32, whatever type they are stored in."""
-        return Weight(np.ascontiguousarray(values, np.float32), _NO_SCALE, bias)
+        # One input's weights lie together in memory, which BLAS multiplies a little faster.
+        return Weight(np.asfortranarray(values, np.float32), _NO_SCALE, bias)
 
     def quantise(self, x: F32, failed: Bools) -> Operand:
         """Nothing is quantised."""

@@ -69,7 +69,8 @@ class NumpyOps(Ops):
 
     def weight(self, values: Array, scale: F32, bias: F32) -> Weight:
         """The integers as floats, once, in the type that the products run in."""
-        return Weight(values.astype(self._carrier), scale, bias)
+        # One input's weights lie together in memory, which BLAS multiplies a little faster.
+        return Weight(values.astype(self._carrier, order="F"), scale, bias)
 
     # -- quantisation ----------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-TOKENS = 512
+TOKENS = 1024
 """Tokens of a micro-batch; a longer row makes one by itself."""
 
 
