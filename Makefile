@@ -41,7 +41,7 @@ test: $(VENV)/.dev
 
 # What test leaves out: a kill -9 at every named point of a whole pool, longer simulations.
 test-long: $(VENV)/.dev
-	$(BIN)/python -m pytest -m long
+	$(BIN)/python -m pytest -m long --numprocesses auto --dist worksteal
 
 $(PEERS)/.peers: pyproject.toml requirements/conformance.txt requirements/demo.txt
 	$(PYTHON) -m venv $(PEERS)
