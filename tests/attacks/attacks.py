@@ -1,0 +1,97 @@
+"""The attacks that are measured, each a line of the matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import strategies as s
+from attackrig import AttackRig, Book, Strategy, add
+from campaign import Attack, Recruit
+from world import World
+
+
+def one(strategy: Callable[[], Strategy]) -> Recruit:
+    """One account with one machine."""
+    return ring(1, strategy)
+
+
+def ring(accounts: int, *strategies: Callable[[], Strategy], shared: bool = False) -> Recruit:
+    """So many accounts with a machine each; the strategies in turn."""
+
+    def recruit(world: World, book: Book, speed: float) -> list[AttackRig]:
+        return [
+            add(world, book, f"x{number}", "rig", speed, strategies[number % len(strategies)]())
+            for number in range(accounts)
+        ]
+
+    return recruit
+
+
+def sybils(accounts: int, patience: int) -> Recruit:
+    """Accounts that come one after the other."""
+
+    def recruit(world: World, book: Book, speed: float) -> list[AttackRig]:
+        waiting: list[AttackRig] = []
+        strategy = s.Sybils(waiting, patience)
+        rigs = [add(world, book, f"x{n}", "rig", speed, strategy) for n in range(accounts)]
+        for rig in rigs[1:]:
+            rig.late = True
+            waiting.append(rig)
+        return rigs
+
+    return recruit
+
+
+def thief(world: World, book: Book, speed: float) -> list[AttackRig]:
+    """A machine that claims another account's name without its token."""
+    rig = add(world, book, "x0", "rig", speed, s.Noise())
+    rig.account, rig.name = "m0", "rig"
+    return [rig]
+
+
+def tuned(**trust: float) -> dict[str, dict[str, float]]:
+    return {"trust": dict(trust)}
+
+
+# Pay leaves the hold after 20 seconds, above the price of 100 rows: in the simulated minutes.
+QUICK_HOLD = tuned(hold_seconds=20.0, referee_floor_ppm=20_000)
+
+ATTACKS: tuple[Attack, ...] = (
+    Attack("honest", one(s.Strategy)),
+    Attack("zeros", one(s.Zeros), loud=True),
+    Attack("noise", one(s.Noise), loud=True),
+    Attack("constant answer", one(s.Constant), loud=True),
+    Attack("reversed rows", one(s.Reversed), loud=True),
+    Attack("cached answer for another share", one(s.Replayed), loud=True),
+    Attack("copies of another account's results", one(s.Copied), loud=True),
+    Attack("smaller model, fewer bits", one(s.Cheaper), loud=True),
+    Attack("truncated inputs", one(s.Truncated), loud=True),
+    Attack("1 row in 2 false", one(lambda: s.Sometimes(2)), loud=True),
+    Attack("1 row in 10 false", one(lambda: s.Sometimes(10)), loud=True),
+    Attack("1 row in 100 false", one(lambda: s.Sometimes(100))),
+    Attack("1 row in 1,000 false", one(lambda: s.Sometimes(1_000))),
+    Attack("false on long rows only", one(lambda: s.Sometimes(4, s.long_rows)), loud=True),
+    Attack("false in short shares only", one(lambda: s.Sometimes(4, s.short_shares))),
+    Attack("false at the job's end only", one(lambda: s.Sometimes(4, s.job_ends))),
+    Attack("false at low rates only, 1 in 20", one(lambda: s.Sometimes(20, s.after(200)))),
+    Attack("sleeper", one(lambda: s.Sometimes(1, s.after(200))), loud=True),
+    Attack("forgiven once", one(s.Forgiven)),
+    Attack("drain the hold, one share", one(lambda: s.Drain(1)), rows=4_000, settings=QUICK_HOLD),
+    Attack("drain the hold, a burst", one(lambda: s.Drain(99)), rows=4_000, settings=QUICK_HOLD),
+    Attack("2 colluding accounts, 1 in 20", ring(2, lambda: s.Colluding(20))),
+    Attack("10 colluding accounts, 1 in 20", ring(10, lambda: s.Colluding(20))),
+    Attack("a whole pool colludes, 1 in 20", ring(6, lambda: s.Colluding(20)), honest=0),
+    Attack("a whole pool colludes, 1 in 200", ring(6, lambda: s.Colluding(200)), honest=0),
+    Attack("sybils, false at once", sybils(6, 0)),
+    Attack("sybils, false once established", sybils(6, 80)),
+    Attack("lease hoarder", one(s.Hoarder)),
+    Attack("dropper", one(s.Dropper)),
+    Attack("checker that copies", ring(2, s.CopyingChecker)),
+    Attack(
+        "checker that agrees with a liar",
+        ring(4, lambda: s.Colluding(20), s.AgreeingChecker),
+    ),
+    Attack("checker that accuses", one(s.AccusingChecker)),
+    Attack("another account's name", thief),
+    Attack("bit flip on an honest rig", one(lambda: s.BitFlip(200)), faulty=True),
+)
