@@ -153,19 +153,32 @@ class _Scheming(Engine):
         self._honest.close()
 
 
+class Thief(AttackRig):
+    """Claims another account's name, with its own token."""
+
+    @property
+    def user(self) -> str:
+        return "m0.rig"
+
+
 def add(
-    world: World, book: Book, account: str, name: str, speed: float, strategy: Strategy
+    world: World,
+    book: Book,
+    account: str,
+    speed: float,
+    strategy: Strategy,
+    kind: type[AttackRig] = AttackRig,
 ) -> AttackRig:
-    """A machine that is not switched on; its world knows it."""
-    rig = AttackRig(
+    """The machine of an account, not switched on; its world knows it."""
+    rig = kind(
         world=world,
         account=account,
-        name=name,
+        name="rig",
         speed=speed,
         token=world.token(account, "miner"),
-        random=Random(f"{world.seed} {account}.{name}"),
+        random=Random(f"{world.seed} {account}"),
         strategy=strategy,
         book=book,
     )
-    world.rigs[rig.user] = rig
+    world.rigs[f"{account}.rig"] = rig
     return rig

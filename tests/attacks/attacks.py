@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import strategies as s
-from attackrig import AttackRig, Book, Strategy, add
+from attackrig import AttackRig, Book, Strategy, Thief, add
 from campaign import Attack, Recruit
 from world import World
 
@@ -20,7 +20,7 @@ def ring(accounts: int, *strategies: Callable[[], Strategy], shared: bool = Fals
 
     def recruit(world: World, book: Book, speed: float) -> list[AttackRig]:
         return [
-            add(world, book, f"x{number}", "rig", speed, strategies[number % len(strategies)]())
+            add(world, book, f"x{number}", speed, strategies[number % len(strategies)]())
             for number in range(accounts)
         ]
 
@@ -33,7 +33,7 @@ def sybils(accounts: int, patience: int) -> Recruit:
     def recruit(world: World, book: Book, speed: float) -> list[AttackRig]:
         waiting: list[AttackRig] = []
         strategy = s.Sybils(waiting, patience)
-        rigs = [add(world, book, f"x{n}", "rig", speed, strategy) for n in range(accounts)]
+        rigs = [add(world, book, f"x{n}", speed, strategy) for n in range(accounts)]
         for rig in rigs[1:]:
             rig.late = True
             waiting.append(rig)
@@ -44,9 +44,7 @@ def sybils(accounts: int, patience: int) -> Recruit:
 
 def thief(world: World, book: Book, speed: float) -> list[AttackRig]:
     """A machine that claims another account's name without its token."""
-    rig = add(world, book, "x0", "rig", speed, s.Noise())
-    rig.account, rig.name = "m0", "rig"
-    return [rig]
+    return [add(world, book, "x0", speed, s.Noise(), Thief)]
 
 
 def tuned(**trust: float) -> dict[str, dict[str, float]]:
@@ -70,11 +68,11 @@ ATTACKS: tuple[Attack, ...] = (
     Attack("1 row in 10 false", one(lambda: s.Sometimes(10)), loud=True),
     Attack("1 row in 100 false", one(lambda: s.Sometimes(100))),
     Attack("1 row in 1,000 false", one(lambda: s.Sometimes(1_000))),
-    Attack("false on long rows only", one(lambda: s.Sometimes(4, s.long_rows)), loud=True),
+    Attack("false on long rows only", one(lambda: s.Sometimes(4, s.long_rows))),
     Attack("false in short shares only", one(lambda: s.Sometimes(4, s.short_shares))),
     Attack("false at the job's end only", one(lambda: s.Sometimes(4, s.job_ends))),
-    Attack("false at low rates only, 1 in 20", one(lambda: s.Sometimes(20, s.after(200)))),
-    Attack("sleeper", one(lambda: s.Sometimes(1, s.after(200))), loud=True),
+    Attack("false at low rates only, 1 in 20", one(lambda: s.Sometimes(20, s.after(120)))),
+    Attack("sleeper", one(lambda: s.Sometimes(1, s.after(120))), loud=True),
     Attack("forgiven once", one(s.Forgiven)),
     Attack("drain the hold, one share", one(lambda: s.Drain(1)), rows=4_000, settings=QUICK_HOLD),
     Attack("drain the hold, a burst", one(lambda: s.Drain(99)), rows=4_000, settings=QUICK_HOLD),
@@ -86,12 +84,23 @@ ATTACKS: tuple[Attack, ...] = (
     Attack("sybils, false once established", sybils(6, 80)),
     Attack("lease hoarder", one(s.Hoarder)),
     Attack("dropper", one(s.Dropper)),
-    Attack("checker that copies", ring(2, s.CopyingChecker)),
+    Attack("resumer", one(s.Resumer)),
     Attack(
-        "checker that agrees with a liar",
-        ring(4, lambda: s.Colluding(20), s.AgreeingChecker),
+        "checkers that copy their own ring",
+        ring(2, lambda: s.CopyingChecker(("x0", "x1"))),
+        rows=2_400,
+        speed=20.0,
     ),
-    Attack("checker that accuses", one(s.AccusingChecker)),
+    Attack("checkers that copy everybody", ring(2, s.CopyingChecker), rows=2_400, speed=20.0),
+    Attack(
+        "checker that agrees with liars",
+        ring(4, lambda: s.Colluding(50), s.CopyingChecker),
+        rows=2_400,
+        speed=20.0,
+    ),
+    Attack("checker that accuses", one(s.AccusingChecker), rows=2_400, speed=40.0),
+    Attack("a customer with a cheating rig", one(lambda: s.Sometimes(50)), customer=True),
     Attack("another account's name", thief),
-    Attack("bit flip on an honest rig", one(lambda: s.BitFlip(200)), faulty=True),
+    Attack("bit flip on an honest rig", one(lambda: s.BitFlip(100))),
+    Attack("a fault of one engine kind, 3 accounts", ring(3, lambda: s.Colluding(50, "kind"))),
 )

@@ -9,7 +9,7 @@ from typing import Any
 
 import trio
 from attackrig import AttackRig, Book, Strategy, add
-from damage import Outcome, measure
+from damage import DEPOSIT, Outcome, measure
 from world import World, settings, simulate
 
 Recruit = Callable[[World, Book, float], list[AttackRig]]
@@ -30,11 +30,11 @@ class Attack:
     rows: int = 1_200  # of the job, in the short form
     honest: int = 4
     loud: bool = False  # all its accounts are banned, whatever the seed
-    gain: float = 0.0  # most profit, in rows, of one run of the short form
+    gain: float = 0.0  # most profit in units: of a run of the short form, of the full form on average
     speed: float = 8.0  # rows a second of one attacker; honest ones have 4 to 16
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
-    faulty: bool = False  # a machine with a fault, not a cheat
-    note: str = ""
+    customer: bool = False  # the job's customer is the attacker's partner
+    blameless: bool = False  # none of its accounts is to be rejected or banned
 
     def longer(self, times: int) -> Attack:
         """The same with a bigger job."""
@@ -47,10 +47,10 @@ def run(attack: Attack, seed: int, folder: Path) -> Outcome:
     async def scenario(world: World) -> Outcome:
         world.check_invariants = False  # the simulation's own tests look at them
         book = Book()
-        world.customer("carol")
+        world.customer("carol", DEPOSIT)
         honest = Strategy()
         for number in range(attack.honest):
-            add(world, book, f"m{number}", "rig", 4.0 * 4 ** (number / 3), honest)
+            add(world, book, f"m{number}", 4.0 * 4 ** (number / 3), honest)
         rigs = attack.recruit(world, book, attack.speed)
         for rig in list(world.rigs.values()):
             assert isinstance(rig, AttackRig)
@@ -65,6 +65,6 @@ def run(attack: Attack, seed: int, folder: Path) -> Outcome:
             await world.settle()
         assert world.pool is not None
         await world.pool.settler.settle()
-        return measure(world, [job], rigs)
+        return measure(world, job, rigs, partner=attack.customer)
 
     return simulate(seed, folder, scenario, config=settings(**attack.settings))

@@ -17,6 +17,8 @@ from pool.store.ledger import balances
 from shares.money import posting
 from shares.policy import PPM
 
+DEPOSIT = 10_000_000  # units that a customer brings
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -29,13 +31,13 @@ class Outcome:
     answered: int  # rows that attackers answered
     lies: int  # of them wrong
     delivered: int  # wrong rows among the results of jobs
-    pay: int  # attackers' pending, held and available
+    pay: int  # attackers' pending, held and available, and what a partner did not have to pay
     computed: float  # rows that attackers computed honestly
     honest_lost: int  # units that other accounts earned and lost again
     honest_banned: int
     honest_shares: int  # rejected shares of other accounts
-    idle: float  # seconds that the jobs took
-    unfinished: int  # jobs that did not end
+    seconds: float  # until the job's end, or until nobody waited any longer
+    finished: bool
     checks: int  # rows computed again of honest, established rigs
     checkable: int  # rows of honest, established rigs
 
@@ -45,8 +47,8 @@ class Outcome:
         return self.pay - self.computed
 
 
-def measure(world: World, jobs: Sequence[SimJob], rigs: Sequence[AttackRig]) -> Outcome:
-    """Look at the store after the jobs; ``rigs`` are the attacker's."""
+def measure(world: World, job: SimJob, rigs: Sequence[AttackRig], *, partner: bool) -> Outcome:
+    """Look at the store after the job; ``rigs`` are the attacker's, and perhaps its customer."""
     names = {rig.account for rig in rigs}
     lease, trust = schema.lease, schema.trust
     with world.store.database.read() as connection:
@@ -65,14 +67,14 @@ def measure(world: World, jobs: Sequence[SimJob], rigs: Sequence[AttackRig]) -> 
             work_until=None if first is None else _answered(connection, names, first),
             answered=sum(rig.answered for rig in rigs),
             lies=sum(rig.lies for rig in rigs),
-            delivered=sum(len(wrong_rows(world, job)) for job in jobs),
-            pay=_pay(connection, names),
+            delivered=len(wrong_rows(world, job)),
+            pay=_pay(connection, names) + (_unpaid(connection, job) if partner else 0),
             computed=sum(rig.computed for rig in rigs),
             honest_lost=sum(u for name, u in lost_units(world).items() if name not in names),
             honest_banned=len(banned - names),
             honest_shares=sum(row.account not in names for row in rejected),
-            idle=max(job.closed or world.now for job in jobs),
-            unfinished=sum(job.state != "completed" for job in jobs),
+            seconds=job.closed or world.now,
+            finished=job.state == "completed",
             checks=checks,
             checkable=checkable,
         )
@@ -87,6 +89,14 @@ def _pay(connection: sa.Connection, names: Collection[str]) -> int:
             if code.removeprefix(prefix).partition(".")[0] in names:
                 total += units
     return total
+
+
+def _unpaid(connection: sa.Connection, job: SimJob) -> int:
+    """What the customer did not have to pay of the price of a job that was done."""
+    row = connection.execute(select(schema.job).where(schema.job.c.id == job.job)).one()
+    price = row.pay_reserved + row.check_reserved + row.fee_reserved
+    left = balances(connection, posting.customer(job.customer))
+    return int(left[posting.customer(job.customer)] - DEPOSIT + price)
 
 
 def _answered(connection: sa.Connection, names: Collection[str], until: float) -> int:

@@ -230,7 +230,7 @@ class Sybils(Strategy):
 
 
 class Hoarder(Strategy):
-    """Takes all leases it can get and never answers; a colleague waits for the job's end."""
+    """Computes 64 rows, then takes all the leases it can get and never answers again."""
 
     def answer(self, task: Task) -> Answer:
         answer = Answer.honest(task)
@@ -252,6 +252,14 @@ class Dropper(Strategy):
         return answer
 
 
+class Resumer(Strategy):
+    """Honest, but cuts its line in every share and dials again to go on."""
+
+    def answer(self, task: Task) -> Answer:
+        task.rig.unplug()
+        return Answer.honest(task)
+
+
 # ── as checkers ───────────────────────────────────────────────────────────────
 
 
@@ -261,18 +269,21 @@ def seen(task: Task, row: int) -> tuple[str, bytes] | None:
 
 
 class CopyingChecker(Strategy):
-    """Honest with fresh rows; repeats the first answer, whosever it was, without computing."""
+    """Honest with fresh rows; repeats the first answer, whosever it was, without computing.
+
+    ``ring``: the accounts whose answers it knows; without it, by magic, those of everybody.
+    """
+
+    def __init__(self, ring: tuple[str, ...] = ()) -> None:
+        self._ring = ring
 
     def answer(self, task: Task) -> Answer:
         answer = Answer.honest(task)
         for row in range(task.count):
-            if known := seen(task, row):
+            known = seen(task, row)
+            if known and (not self._ring or known[0] in self._ring):
                 answer.fake(row, known[1])
         return answer
-
-
-class AgreeingChecker(CopyingChecker):
-    """The same as a partner of liars: their falsehoods are what it repeats."""
 
 
 class AccusingChecker(Strategy):
