@@ -30,7 +30,8 @@ class Attack:
     rows: int = 1_200  # of the job, in the short form
     honest: int = 4
     loud: bool = False  # all its accounts are banned, whatever the seed
-    gain: float = 0.0  # most profit in units: of a run of the short form, of the full form on average
+    luck: float = 0.0  # most profit in units of one run of the short form, uncaught as it may be
+    gain: float = 0.0  # most profit in units of a run of the full form, on average
     speed: float = 8.0  # rows a second of one attacker; honest ones have 4 to 16
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     customer: bool = False  # the job's customer is the attacker's partner

@@ -55,12 +55,10 @@ def measure(world: World, job: SimJob, rigs: Sequence[AttackRig], *, partner: bo
         rejected = connection.execute(
             select(lease.c.account, lease.c.judged).where(lease.c.verdict == "rejected")
         ).all()
-        banned = set(
-            connection.scalars(select(trust.c.account).where(trust.c.banned_until > 0))
-        )
+        banned = set(connection.scalars(select(trust.c.account).where(trust.c.banned_until > 0)))
         first = min((row.judged for row in rejected if row.account in names), default=None)
         checks, checkable = _checking(connection, names)
-        outcome = Outcome(
+        return Outcome(
             attackers=len(names),
             caught=len({row.account for row in rejected} & names),
             banned=len(banned & names),
@@ -78,12 +76,13 @@ def measure(world: World, job: SimJob, rigs: Sequence[AttackRig], *, partner: bo
             checks=checks,
             checkable=checkable,
         )
-    return outcome
 
 
 def _pay(connection: sa.Connection, names: Collection[str]) -> int:
-    total = sum(balances(connection, posting.available(name)).get(posting.available(name), 0)
-                for name in names)
+    total = sum(
+        balances(connection, posting.available(name)).get(posting.available(name), 0)
+        for name in names
+    )
     for prefix in ("pending:", "held:"):
         for code, units in balances(connection, prefix).items():
             if code.removeprefix(prefix).partition(".")[0] in names:

@@ -17,12 +17,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).resolve().parents[2]
-if __name__ == "__main__":
-    sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "simulation")]
+sys.path.append(str(ROOT / "tests" / "simulation"))  # a script knows its own folder only
 
-from attacks import ATTACKS
-from campaign import Attack, run
-from damage import Outcome
+from attacks import ATTACKS  # noqa: E402 - after the path
+from campaign import Attack, run  # noqa: E402
+from damage import Outcome  # noqa: E402
 
 DOCUMENT = ROOT / "docs" / "VALIDATION.md"
 FULL_TIMES = 3  # how much bigger the full form's jobs are
@@ -91,8 +90,8 @@ def wrongs(attack: Attack, outcomes: Sequence[Outcome], *, full: bool) -> list[s
             found.append(f"{where}: {one.delivered} false rows delivered")
         if attack.blameless and (one.banned or one.caught):
             found.append(f"{where}: {one.caught} blameless accounts rejected, {one.banned} banned")
-        if not full and one.profit > attack.gain:
-            found.append(f"{where}: a profit of {one.profit:.1f}, above {attack.gain}")
+        if not full and one.profit > attack.luck:
+            found.append(f"{where}: a profit of {one.profit:.1f}, above {attack.luck}")
     mean = sum(one.profit for one in outcomes) / len(outcomes)
     if full and mean > attack.gain:
         found.append(f"{attack.name}: a mean profit of {mean:.1f}, above {attack.gain}")

@@ -1,4 +1,4 @@
-"""What cheats try. Each strategy says what a rig answers for a share, and what it computed of it."""
+"""What cheats try: each says what a rig answers for a share, and what of it was computed."""
 
 from __future__ import annotations
 
