@@ -55,7 +55,7 @@ def tuned(**trust: float) -> dict[str, dict[str, float]]:
 QUICK_HOLD = tuned(hold_seconds=20.0, referee_floor_ppm=20_000)
 
 ATTACKS: tuple[Attack, ...] = (
-    Attack("honest", one(s.Strategy), blameless=True),
+    Attack("honest", one(Strategy), blameless=True),
     Attack("zeros", one(s.Zeros), loud=True),
     Attack("noise", one(s.Noise), loud=True),
     Attack("constant answer", one(s.Constant), loud=True),

@@ -33,10 +33,10 @@ HEAD = (
 
 
 def seeds(attack: Attack, *, full: bool) -> range:
-    """Quiet attacks depend on luck, so they get more of them."""
+    """Those of an attack: more of them where much depends on luck."""
     if full:
         return range(101, 105) if attack.loud else range(101, 113)
-    return range(1, 2) if attack.loud else range(1, 3)
+    return range(1, 3) if attack.luck else range(1, 2)
 
 
 def measured(attack: Attack, *, full: bool) -> list[Outcome]:
