@@ -99,7 +99,7 @@ ATTACKS: tuple[Attack, ...] = (
         rows=2_400,
         speed=20.0,
         luck=60.0,
-        gain=150.0,
+        gain=175.0,
     ),
     Attack(
         "checkers that copy everybody",
@@ -107,7 +107,7 @@ ATTACKS: tuple[Attack, ...] = (
         rows=2_400,
         speed=20.0,
         luck=60.0,
-        gain=200.0,
+        gain=175.0,
     ),
     Attack(
         "checker that agrees with liars",
