@@ -24,21 +24,36 @@ def check_results(world: World, job: SimJob) -> None:
     with world.store.database.read() as connection:
         runs = result_runs(connection, world.store.log, job.job)  # refuses two for one row
         assert not missing_rows(connection, job.job, runs)
+    wrong = wrong_rows(world, job)
+    assert not wrong, f"rows {wrong[:10]} (block, row) are wrong"
+
+
+def wrong_rows(world: World, job: SimJob) -> list[tuple[int, int]]:
+    """(block, row) of every cleared result of the job that is not the right one."""
+    with world.store.database.read() as connection:
+        runs = result_runs(connection, world.store.log, job.job)
+        block = schema.block
+        sizes = {
+            row.no: row.rows
+            for row in connection.execute(select(block).where(block.c.job == job.job))
+        }
+    wrong = []
     place = 0
-    for number in sorted(runs):
-        with BlockFile(world.store.block_path(job.job, number)) as block:
-            found: dict[int, bytes] = {}
-            for run in runs[number]:
+    for number in sorted(sizes):
+        with BlockFile(world.store.block_path(job.job, number)) as file:
+            order = file.order.tolist()
+            for run in runs.get(number, ()):
                 values, failed = read_part(run, ROW_BYTES)
                 assert not failed
                 for row in range(run.start, run.stop):
                     at = (run.first_row + row - run.start) * ROW_BYTES
-                    found[row] = bytes(values[at : at + ROW_BYTES])
-            for row, position in enumerate(block.order.tolist()):
-                wanted = blake2b(job.rows[place + position].tobytes(), digest_size=32).digest()
-                assert found[row] == wanted, f"row {row} of block {number} is wrong"
-            place += block.rows
+                    tokens = job.rows[place + order[row]].tobytes()
+                    wanted = blake2b(tokens, digest_size=32).digest()
+                    if bytes(values[at : at + ROW_BYTES]) != wanted:
+                        wrong.append((number, row))
+        place += sizes[number]
     assert place == len(job.rows)
+    return wrong
 
 
 def check_money(world: World, *jobs: SimJob, whole: bool = True) -> None:
