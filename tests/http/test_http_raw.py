@@ -51,6 +51,7 @@ async def test_no_or_wrong_keys_are_401_on_every_route_of_customers(served: Serv
             ("POST", "/v2/rerank"),
             ("POST", "/v1/classify"),
             ("GET", "/api/v1/accounts/me"),
+            ("GET", "/api/v1/accounts/me/receipts"),
         ):
             assert code_of(await client.request(method, path)) == (401, "missing_api_key"), path
         wrong = {"authorization": "Bearer ip_no"}
