@@ -14,6 +14,7 @@ _COMMANDS = {
     "account": "pool.commands.account:account",
     "status": "pool.commands.status:status",
     "payouts": "pool.commands.payouts:payouts",
+    "verify": "pool.commands.verify:verify",
     "worker": "gpu_worker.commands.worker:worker",
     "doctor": "gpu_worker.commands.doctor:doctor",
     "bench": "gpu_worker.commands.bench:bench",
@@ -42,7 +43,7 @@ def cli() -> None:
 
     \b
     Operators:  init, serve, model, account, status, payouts
-    Miners:     worker, doctor, bench
+    Miners:     worker, doctor, bench, verify
     Customers:  submit
     Everybody:  demo
     """

@@ -17,7 +17,9 @@ from sqlalchemy import bindparam, insert, update
 from pool.crashpoints import crash_point
 from pool.store import schema
 from pool.store.database import Database, set_meta, upsert
+from pool.store.receipts import seal
 from pool.store.resultlog import Buffer, Position, ResultLog
+from pool.store.signing import Signer
 from shares.blocks import Kind, Segment
 from shares.board.effects import (
     BlockCleared,
@@ -74,6 +76,10 @@ class Durable(Protocol):
     def log(self) -> ResultLog:
         """The result log, claimed."""
 
+    @property
+    def signer(self) -> Signer:
+        """What signs the group's root."""
+
 
 def commit_group(store: Durable, group: Group) -> None:
     """Make a group durable. Returns when all of it is; any exception must end the process."""
@@ -82,6 +88,8 @@ def commit_group(store: Durable, group: Group) -> None:
     with store.database.write() as connection:
         crash_point("store.begun")
         _write_records(connection, sorted_records, positions, group.payloads)
+        parts = sorted_records.take(PartAccepted)
+        seal(connection, store.signer, parts, sorted_records.take(CreditEarned))
         if positions:
             end = store.log.end
             set_meta(connection, LOG_END, f"{end.log}:{end.offset}")

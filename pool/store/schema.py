@@ -292,6 +292,33 @@ epoch = Table(
     Column("closes", Float),
 )
 
+# ── receipts ─────────────────────────────────────────────────────────────────
+
+# One a commit group that accepted parts: shares.receipts says what is hashed and signed.
+root = Table(
+    "root",
+    metadata,
+    Column("sequence", _Id, primary_key=True, autoincrement=False),  # from 1, without gaps
+    Column("leaves", Integer, nullable=False),
+    Column("at", BigInteger, nullable=False),  # microseconds
+    Column("root", LargeBinary, nullable=False),
+    Column("previous", LargeBinary, nullable=False),
+    Column("signature", LargeBinary, nullable=False),
+)
+
+# A leaf's place; its rows, digest and time are its part's.
+receipt = Table(
+    "receipt",
+    metadata,
+    Column("sequence", BigInteger, primary_key=True),
+    Column("index", Integer, primary_key=True),
+    Column("lease", BigInteger, nullable=False),
+    Column("part", Integer, nullable=False),
+    Column("work", BigInteger, nullable=False),  # credited with the part
+    Column("account", String, nullable=False),
+)
+Index("receipt_account", receipt.c.account, receipt.c.sequence)
+
 # ── money ─────────────────────────────────────────────────────────────────────
 
 referee_run = Table(

@@ -51,11 +51,19 @@ async def test_no_or_wrong_keys_are_401_on_every_route_of_customers(served: Serv
             ("POST", "/v2/rerank"),
             ("POST", "/v1/classify"),
             ("GET", "/api/v1/accounts/me"),
+            ("GET", "/api/v1/accounts/me/receipts"),
         ):
             assert code_of(await client.request(method, path)) == (401, "missing_api_key"), path
         wrong = {"authorization": "Bearer ip_no"}
         assert code_of(await client.get("/v1/models", headers=wrong)) == (401, "invalid_api_key")
-        for path in ("/healthz", "/readyz", "/metrics", "/api/v1/status", "/api/v1/epochs"):
+        for path in (
+            "/healthz",
+            "/readyz",
+            "/metrics",
+            "/api/v1/status",
+            "/api/v1/epochs",
+            "/api/v1/roots",
+        ):
             assert (await client.get(path)).status_code == 200, path
 
 
@@ -362,3 +370,16 @@ async def test_a_client_that_never_ends_its_body_is_answered_and_closed(
 
     assert answer.startswith(b"HTTP/1.1 401")
     assert b"connection: close" in answer
+
+
+async def test_roots_and_receipts_are_served_in_pages(served: Served) -> None:
+    """An odd ``after`` is refused; the roots name the key that signs them."""
+    async with client_of(served) as client:
+        answer = (await client.get("/api/v1/roots")).json()
+        assert answer["public_key"] == served.store.signer.public_key.hex()
+        assert (answer["data"], answer["has_more"]) == ([], False)
+        for path in ("/api/v1/roots", "/api/v1/accounts/me/receipts"):
+            bad = await client.get(path, params={"after": "-1"})
+            assert code_of(bad) == (400, "invalid_value")
+        mine = (await client.get("/api/v1/accounts/me/receipts")).json()
+        assert (mine["data"], mine["next_after"]) == ([], None)

@@ -1,0 +1,147 @@
+"""Roots and receipts in the database: sealed with the group of their parts, read for rigs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+from sqlalchemy import insert, select
+
+from pool.store import schema
+from pool.store.signing import Signer
+from shares.board.effects import CreditEarned, PartAccepted
+from shares.receipts import (
+    FIRST_PREVIOUS,
+    Leaf,
+    Receipt,
+    Root,
+    SignedRoot,
+    tree_paths,
+    tree_root,
+)
+
+
+def seal(
+    connection: sa.Connection,
+    signer: Signer,
+    parts: Sequence[PartAccepted],
+    credits_earned: Sequence[CreditEarned],
+) -> None:
+    """Write the group's root and the places of its leaves. Its leases must be written already."""
+    if not parts:
+        return
+    lease = schema.lease.c
+    leases = {part.lease for part in parts}
+    found = connection.execute(select(lease.id, lease.account).where(lease.id.in_(leases)))
+    accounts = {row.id: row.account for row in found}
+    works: dict[tuple[int, int], int] = {}
+    for credit in credits_earned:
+        key = (credit.lease, credit.part)
+        works[key] = works.get(key, 0) + credit.work
+    leaves = [
+        Leaf(
+            part.lease,
+            part.part,
+            part.rows,
+            works.get((part.lease, part.part), 0),
+            round(part.at * 1e6),
+            part.digest,
+            accounts[part.lease],
+        )
+        for part in parts
+    ]
+    last = connection.execute(
+        select(schema.root).order_by(schema.root.c.sequence.desc()).limit(1)
+    ).first()
+    before = None if last is None else _signed(last).root
+    root = Root(
+        1 if before is None else before.sequence + 1,
+        len(leaves),
+        max(leaf.at for leaf in leaves),
+        tree_root([leaf.hashed() for leaf in leaves]),
+        FIRST_PREVIOUS if before is None else before.link(),
+    )
+    connection.execute(
+        insert(schema.root).values(
+            sequence=root.sequence,
+            leaves=root.leaves,
+            at=root.at,
+            root=root.root,
+            previous=root.previous,
+            signature=signer.sign(root.message()),
+        )
+    )
+    connection.execute(
+        insert(schema.receipt),
+        [
+            {
+                "sequence": root.sequence,
+                "index": index,
+                "lease": leaf.lease,
+                "part": leaf.part,
+                "work": leaf.work,
+                "account": leaf.account,
+            }
+            for index, leaf in enumerate(leaves)
+        ],
+    )
+
+
+def roots_after(connection: sa.Connection, after: int, limit: int) -> list[SignedRoot]:
+    """The roots behind sequence number ``after``, in their order."""
+    root = schema.root
+    rows = connection.execute(
+        select(root).where(root.c.sequence > after).order_by(root.c.sequence).limit(limit)
+    )
+    return [_signed(row) for row in rows]
+
+
+def receipts_after(
+    connection: sa.Connection, account: str, after: int, roots: int
+) -> tuple[list[Receipt], int | None]:
+    """All receipts of an account under its next ``roots`` roots behind ``after``.
+
+    Also the sequence number to go on behind, ``None`` when there are no more.
+    """
+    receipt = schema.receipt.c
+    sequences = connection.scalars(
+        select(receipt.sequence)
+        .where(receipt.account == account, receipt.sequence > after)
+        .distinct()
+        .order_by(receipt.sequence)
+        .limit(roots + 1)
+    ).all()
+    page = sequences[:roots]
+    receipts: list[Receipt] = []
+    for sequence in page:
+        receipts += _of_root(connection, sequence, account)
+    return receipts, page[-1] if len(sequences) > roots else None
+
+
+def _of_root(connection: sa.Connection, sequence: int, account: str) -> list[Receipt]:
+    receipt, part = schema.receipt, schema.part
+    signed = _signed(
+        connection.execute(select(schema.root).where(schema.root.c.sequence == sequence)).one()
+    )
+    rows = connection.execute(
+        select(receipt, part.c.rows, part.c.at, part.c.digest)
+        .join(part, (part.c.lease == receipt.c.lease) & (part.c.no == receipt.c.part))
+        .where(receipt.c.sequence == sequence)
+        .order_by(receipt.c.index)
+    )
+    leaves = [
+        Leaf(r.lease, r.part, r.rows, r.work, round(r.at * 1e6), r.digest, r.account) for r in rows
+    ]
+    own = [index for index, leaf in enumerate(leaves) if leaf.account == account]
+    paths = tree_paths([leaf.hashed() for leaf in leaves], own)
+    return [
+        Receipt(leaves[index], index, path, signed) for index, path in zip(own, paths, strict=True)
+    ]
+
+
+def _signed(row: sa.Row[tuple[object, ...]]) -> SignedRoot:
+    value = row._mapping
+    return SignedRoot(
+        Root(value["sequence"], value["leaves"], value["at"], value["root"], value["previous"]),
+        value["signature"],
+    )
