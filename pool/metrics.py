@@ -104,7 +104,7 @@ class PoolMetrics:
                 case RefereePaid():
                     self._referee_work.inc(record.work)
                 case HeldForfeited():
-                    self._offences.inc()
+                    self._offences.inc(record.reason == "offence")
                     self._forfeited.inc(record.units)
                 case JobClosed():
                     self._jobs.labels(record.state).inc()

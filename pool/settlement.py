@@ -281,13 +281,13 @@ def _post_held_forfeits(connection: sa.Connection, at: float) -> None:
         rig = f"{row.account}.{row.rig}"
         units = min(row.units, balance(connection, posting.held(rig)))
         entries = posting.held_forfeited(rig, units)
-        post(connection, "held_forfeited", f"{rig}:{row.offence}", entries, at)
+        post(connection, "held_forfeited", f"{rig}:{row.number}", entries, at)
         connection.execute(
             update(table)
             .where(
                 table.c.account == row.account,
                 table.c.rig == row.rig,
-                table.c.offence == row.offence,
+                table.c.number == row.number,
             )
             .values(posted=True)
         )

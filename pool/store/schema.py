@@ -337,7 +337,8 @@ forfeit = Table(
     metadata,
     Column("account", String, primary_key=True),
     Column("rig", String, primary_key=True),
-    Column("offence", Integer, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("reason", String, nullable=False),  # offence | wrong_row
     Column("lease", BigInteger, nullable=False),
     Column("units", BigInteger, nullable=False),
     Column("at", Float, nullable=False),

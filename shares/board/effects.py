@@ -212,12 +212,14 @@ class TrustChanged(Record):
 
 @dataclass(frozen=True, slots=True)
 class HeldForfeited(Record):
-    """An offence was confirmed: the rig's held pay goes to forfeits."""
+    """Held pay of a rig goes to forfeits: all of it for an ``offence``; for a first ``wrong_row``
+    what it may have hidden (see ``Standing.fine``)."""
 
     account: str
     rig: str
     units: int
-    offence: int  # 1 for its first
+    number: int  # rises with each forfeit of the rig
+    reason: str  # offence | wrong_row
     lease: int  # the share that proved it
     at: float
 

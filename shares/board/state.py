@@ -221,6 +221,11 @@ class Lease:
             offset += segment.rows
         raise KeyError(key)
 
+    def job_of(self, row: int) -> int:
+        """Which job a row of the share belongs to."""
+        segment, _, _, _ = next(self.pieces(row, row + 1))
+        return segment.job
+
     def part_of(self, row: int) -> int:
         """Number of the accepted part that holds a row of the share."""
         return int(np.searchsorted(self.part_starts, row, side="right")) - 1

@@ -3,8 +3,9 @@
 A share clears as a whole: when all its drawn rows ended well, and either a sample of it matched
 or the clearing window has passed since its last part; and not while somebody else computes one of
 its rows who may contradict it (see ``_may_be_contradicted``). The referee's word on a row is final.
-One wrong row may be a bit flip: it costs the share, which is counted through to the end, and
-everything else of the rig that is not cleared is checked. A second one is an offence. Wrong rows
+One wrong row may be a bit flip: it costs the share, which is counted through to the end, and the
+pay of the rows that it may have hidden, and everything else of the rig that is not cleared is
+checked. A second one is an offence. Wrong rows
 and bans count by account, for a name costs nothing: a second rig of the account has no bit flip of
 its own, and no rig of a banned account works. What is forfeited is the rig's that did it, as its
 sampling went by what it held itself; what other rigs did is checked in full, and paid if right.
@@ -25,6 +26,7 @@ from shares.board.effects import (
 from shares.board.events import RefereeAnswered
 from shares.board.state import Block, Case, Job, Lease, Rig, State, owes
 from shares.results import DIGEST_BYTES
+from shares.trust.standing import Standing
 
 
 def conclude(state: State) -> None:
@@ -77,7 +79,8 @@ def _charge(state: State, job: Job, work: int) -> None:
 
 def _decide(state: State) -> None:
     wrong: dict[int, tuple[Lease, dict[int, None]]] = {}  # {lease: (it, wrong rows of the share)}
-    cleared: dict[int, tuple[Rig, int]] = {}  # {judged lease: (its rig, how many wrong rows)}
+    by_referee: dict[tuple[int, int], bool] = {}  # {(lease, row of it): its own sample has it}
+    cleared: dict[int, tuple[Rig, Job, int]] = {}  # {judged lease: (rig, job, how many wrong rows)}
     for key in list(state.answerable):
         del state.answerable[key]
         job, number, row = key
@@ -85,22 +88,25 @@ def _decide(state: State) -> None:
         case = block.cases.pop(row, None) if block is not None else None
         if block is None or case is None:
             continue
+        sampled = {c.target.lease for c in case.checks.values() if c.by == "referee"}
         for lease, share_row in _refuted(state, block, case):
             wrong.setdefault(lease.lease, (lease, {}))[1][share_row] = None
+            by_referee[lease.lease, share_row] = lease.lease in sampled
         if case.cleared and block.digests[row].tobytes() != block.truth[row]:
             # What is compared from now on is the truth: one wrong row is found once.
             block.digests[row] = np.frombuffer(block.truth[row], np.uint8)
-            count = cleared.get(case.cleared, (None, 0))[1]
-            cleared[case.cleared] = (block.winners[case.cleared], count + 1)
+            count = cleared[case.cleared][2] if case.cleared in cleared else 0
+            cleared[case.cleared] = (block.winners[case.cleared], state.jobs[job], count + 1)
         state.unsettled[job] = state.jobs[job]
     for lease, found in wrong.values():
         if lease.lease in state.leases:
-            convict(state, lease, list(found))
+            own = any(by_referee[lease.lease, row] for row in found)
+            convict(state, lease, list(found), by_referee=own)
         elif lease.lease in state.recounts:
             _offend(state, lease.rig, lease.lease)
-    for number, (rig, count) in cleared.items():
+    for number, (rig, of, count) in cleared.items():
         if rig.standing.banned_until <= state.at:  # else it was convicted just now
-            _convict_cleared(state, rig, number, count)
+            _convict_cleared(state, rig, number, of, count)
     for recount in list(state.recounts.values()):
         recounts.end_if_done(state, recount)
 
@@ -270,8 +276,11 @@ def _forget(state: State, lease: Lease) -> None:
 # ── consequences ─────────────────────────────────────────────────────────────
 
 
-def convict(state: State, lease: Lease, wrong: list[int]) -> None:
-    """The referee found these rows wrong in a share that is not judged."""
+def convict(state: State, lease: Lease, wrong: list[int], *, by_referee: bool) -> None:
+    """The referee found these rows wrong in a share that is not judged.
+
+    ``by_referee``: its own sample had one of them.
+    """
     rig = lease.rig
     count = len(wrong)
     state.note("wrong_row", lease=lease.lease, account=rig.key[0], rig=rig.key[1], rows=count)
@@ -280,10 +289,12 @@ def convict(state: State, lease: Lease, wrong: list[int]) -> None:
         _offend(state, rig, lease.lease)
     else:
         recounts.begin(state, lease, wrong[0])
+        job = state.jobs[lease.job_of(wrong[0])]
+        _fine(state, rig, lease.lease, job, by_referee=by_referee)
         _suspect(state, rig)
 
 
-def _convict_cleared(state: State, rig: Rig, lease: int, wrong: int) -> None:
+def _convict_cleared(state: State, rig: Rig, lease: int, job: Job, wrong: int) -> None:
     """The referee found wrong rows in a share that was cleared and paid.
 
     They stay as they were delivered; the rig answers for them as for any, its pay being held.
@@ -292,6 +303,7 @@ def _convict_cleared(state: State, rig: Rig, lease: int, wrong: int) -> None:
     if _is_offence(state, rig, wrong):
         _offend(state, rig, lease)
     else:
+        _fine(state, rig, lease, job, by_referee=False)
         _suspect(state, rig)
 
 
@@ -302,6 +314,24 @@ def _is_offence(state: State, rig: Rig, wrong: int) -> bool:
         rig.standing.isolated += 1
         state.changed[rig.key] = rig
     return not first
+
+
+def _fine(state: State, rig: Rig, lease: int, job: Job, *, by_referee: bool) -> None:
+    """A first wrong row is forgiven, at the price of those that it may have hidden."""
+    standing = rig.standing
+    established = standing.established(state.policy, job.model)
+    units = standing.fine(job.price, state.policy, established=established, by_referee=by_referee)
+    if units:
+        standing.held -= units
+        state.changed[rig.key] = rig
+        state.note("fine", lease=lease, account=rig.key[0], rig=rig.key[1], units=units)
+        state.emit(_forfeit(standing, units, "wrong_row", lease, state.at))
+
+
+def _forfeit(standing: Standing, units: int, reason: str, lease: int, at: float) -> HeldForfeited:
+    # An offence and a first wrong row are the only reasons, so their sum numbers them.
+    number = standing.offences + standing.isolated
+    return HeldForfeited(standing.account, standing.rig, units, number, reason, lease, at)
 
 
 def _suspect(state: State, rig: Rig) -> None:
@@ -342,7 +372,7 @@ def _offend(state: State, rig: Rig, lease: int) -> None:
         banned_until=standing.banned_until,
     )
     if units:
-        state.emit(HeldForfeited(*rig.key, units, standing.offences, lease, state.at))
+        state.emit(_forfeit(standing, units, "offence", lease, state.at))
     for each in account:
         if each is not rig:
             for held in list(each.leases.values()):

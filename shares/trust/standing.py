@@ -74,6 +74,19 @@ class Standing:
         by_rigs = rate_ppm(self.held, price, self.row_work, policy.kappa, policy.check_floor_ppm)
         return by_rigs, by_referee
 
+    def fine(self, price: int, policy: Policy, *, established: bool, by_referee: bool) -> int:
+        """Units of its hold that a first, isolated wrong row costs.
+
+        Where rows are found with the chance p, whoever is found once expects to have made up 1/p
+        of them. So their pay is what forgiveness costs, or else one wrong row in each share would
+        pay until the first is found. ``by_referee``: its sample found it, and p is that sample's;
+        with any other p the checkers' silence, who may all be in league, would make it cheap. As
+        p >= κ/h, a fine is never more than 1/κ of the hold.
+        """
+        by_rigs, own = self.rates(price, policy, established=established)
+        rate = own if by_referee else by_rigs
+        return min(self.held, -(-price * self.row_work * PPM // (1_000 * rate)))
+
     def offend(self, at: float, policy: Policy, *, before: int) -> int:
         """An offence is confirmed: ban it, return it to probation; returns the units it held.
 

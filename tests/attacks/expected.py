@@ -17,7 +17,7 @@ from shares.trust.sampling import rate_ppm
 class Expected:
     """Gain of the best cheat over honest work, in rows of pay, from its first share on."""
 
-    clean: float  # its account was never wrong: a first isolated wrong row costs its share only
+    clean: float  # its account was never wrong: a first isolated wrong row costs share and fine
     spent: float  # its account was forgiven once
 
 
@@ -32,21 +32,28 @@ def best_gain(
     clean = spent = 0.0
     for share in range(shares - 1, -1, -1):
         hold = min(share * share_rows, policy.minimum_hold_rows)
-        missed = 1.0 - chance(hold, policy, colluding=colluding)
+        by_rigs, by_referee = chances(hold, policy, colluding=colluding)
+        missed = (1.0 - by_rigs) * (1.0 - by_referee)
+        # What a first wrong row costs, by who found it: see shares.trust.standing.
+        fines = by_referee * min(hold, 1 / by_referee)
+        if by_rigs:
+            fines += (1 - by_referee) * by_rigs * min(hold, 1 / by_rigs)
         # Caught with several wrong rows: the share, the hold and all to come are lost.
         best_clean, best_spent = clean, spent
         for false in range(1, share_rows + 1):
             unseen = missed**false
             ruin = -(share_rows - false) - hold
             best_spent = max(best_spent, unseen * (false + spent) + (1 - unseen) * ruin)
-            first = spent - (share_rows - 1) if false == 1 else ruin
-            best_clean = max(best_clean, unseen * (false + clean) + (1 - unseen) * first)
+            seen = (1 - unseen) * ruin
+            if false == 1:
+                seen = (1 - unseen) * (spent - (share_rows - 1)) - fines
+            best_clean = max(best_clean, unseen * (false + clean) + seen)
         clean, spent = best_clean, best_spent
     return Expected(clean, spent)
 
 
-def chance(hold_rows: int, policy: Policy, *, colluding: bool) -> float:
-    """That one false row of an established rig is computed again by somebody honest."""
+def chances(hold_rows: int, policy: Policy, *, colluding: bool) -> tuple[float, float]:
+    """That a row of an established rig is computed again: by honest checkers, by the referee."""
     by_referee = rate_ppm(hold_rows, 1, 1_000, policy.kappa, policy.referee_floor_ppm) / PPM
     by_rigs = rate_ppm(hold_rows, 1, 1_000, policy.kappa, policy.check_floor_ppm) / PPM
-    return by_referee if colluding else 1 - (1 - by_referee) * (1 - by_rigs)
+    return 0.0 if colluding else by_rigs, by_referee

@@ -162,8 +162,8 @@ def test_the_first_rejected_share_tells_how_its_rig_was_found_out(books, share, 
         at=1.0,
     )
     write(
-        schema.forfeit, account="mallory", rig="rig1", offence=1, lease=2, units=30, at=25.0,
-        posted=True,
+        schema.forfeit, account="mallory", rig="rig1", number=1, reason="offence", lease=2,
+        units=30, at=25.0, posted=True,
     )  # fmt: skip
     found = books()
 

@@ -11,6 +11,7 @@ from shares.board import effects as fx
 from shares.board import events as ev
 from shares.results import part_digest
 from shares.trust.sampling import REFEREE, draw
+from shares.trust.standing import Standing
 
 SMALL = Policy(min_difficulty=100, initial_difficulty=2_000)
 CHECKED = Policy(
@@ -192,7 +193,7 @@ def test_an_offence_forfeits_what_is_pending_and_held(of) -> None:
     assert house.shares[lying].verdict == "rejected"
     assert (house.shares[lying].reason, house.shares[lying].forfeit) == ("wrong_row", False)
     assert (house.shares[honest].reason, house.shares[honest].forfeit) == ("offence", True)
-    assert [(f.units, f.offence, f.lease) for f in house.forfeits] == [(5_000, 1, lying)]
+    assert [(f.units, f.reason, f.lease) for f in house.forfeits] == [(5_000, "offence", lying)]
     assert house.trust["anna", "r"].held == 0
     assert house.trust["anna", "r"].cleared_shares == 0, "it is on probation again"
     house.assert_complete()
@@ -429,3 +430,54 @@ def test_a_referees_answer_to_nothing_changes_nothing() -> None:
     assert house.handle(ev.RefereeAnswered(at=house.at, job=9, block=0, rows=(), digests=b"")) == []
     with pytest.raises(ValueError, match="16 bytes a row"):
         house.handle(ev.RefereeAnswered(at=house.at, job=1, block=0, rows=(0,), digests=b""))
+
+
+def _fined(by: str) -> tuple[House, int]:
+    """An established rig with the pay of 1,000 rows of 100 work, one of whose rows is wrong and
+    drawn by ``rig`` or by the ``referee``; returns the house and the share."""
+    drawn, other = 1_000_000, 10_000
+    policy = Policy(
+        probation_shares=0,
+        min_difficulty=100,
+        initial_difficulty=2_000,
+        check_floor_ppm=drawn if by == "rig" else other,
+        referee_floor_ppm=drawn if by == "referee" else other,
+    )
+    house = House(policy)
+    house.established("anna", held=100_000)
+    rig = house.connect("anna", credit=10)
+    house.open_job(rows=2_000)
+    lease = next(iter(rig.leases))
+    house.submit(rig, lease, wrong={3})
+    house.answer()
+    return house, lease
+
+
+@pytest.mark.parametrize("by", ["rig", "referee"])
+def test_a_first_wrong_row_costs_the_rows_that_it_may_have_hidden(by: str) -> None:
+    """Of rows that are all checked none can be hidden: the fine is one row."""
+    house, lease = _fined(by)
+
+    assert house.shares[lease].reason == "wrong_row"
+    assert [(f.units, f.reason, f.lease) for f in house.forfeits] == [(100, "wrong_row", lease)]
+    assert house.trust["anna", "r"].held == 99_900
+
+
+@pytest.mark.parametrize(("by_referee", "rows"), [(False, 100), (True, 1_000)])
+def test_a_fine_follows_the_chance_of_who_found_it(by_referee: bool, rows: int) -> None:
+    """1/λ rows where checkers find it, 1/ρ where the referee's sample does."""
+    standing = Standing("anna", "r", held=300_000, row_work=100_000)
+
+    fine = standing.fine(1, Policy(), established=True, by_referee=by_referee)
+
+    assert fine == rows * 100
+
+
+@pytest.mark.parametrize("held", [0, 1, 150, 5_000, 10**6])
+@pytest.mark.parametrize("by_referee", [False, True])
+def test_a_fine_is_at_most_half_of_the_hold_or_one_row(held: int, by_referee: bool) -> None:
+    standing = Standing("anna", "r", held=held, row_work=100_000)
+
+    fine = standing.fine(1, Policy(), established=True, by_referee=by_referee)
+
+    assert fine <= max(held // 2, min(held, 100))

@@ -107,7 +107,7 @@ def _verdict(books: Bookmaker, lease: int) -> bool:
     if rig_of(lease) == "mallory.m":
         books.commit(
             ShareJudged(lease, "rejected", "offence", True, books.at),
-            HeldForfeited("mallory", "m", 0, 1, lease, books.at),
+            HeldForfeited("mallory", "m", 0, 1, "offence", lease, books.at),
         )
     else:
         books.judge(lease, "cleared")

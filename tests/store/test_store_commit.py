@@ -140,7 +140,7 @@ def test_blocks_jobs_forfeits_and_referee_runs_are_kept(books: Bookmaker) -> Non
     books.commit(
         BlockCleared(job, 1),
         JobClosed(job, "expired", 9.0),
-        HeldForfeited("alice", "a", 5, 1, 1, 2.0),
+        HeldForfeited("alice", "a", 5, 1, "offence", 1, 2.0),
         RefereePaid(job, 3, 4),
     )
 

@@ -156,7 +156,7 @@ class Money(RuleBasedStateMachine):
         account, _, name = rig.partition(".")
         if units:
             self.books.commit(
-                HeldForfeited(account, name, units, self.offences[rig], 1, self.books.at)
+                HeldForfeited(account, name, units, self.offences[rig], "offence", 1, self.books.at)
             )
 
     @rule(units=st.integers(1, 50))

@@ -171,7 +171,7 @@ def test_the_ledger_has_the_last_word_on_what_is_held(books: Bookmaker, settled:
     job = books.job()
     books.judge(books.share("alice.a", job, 0, 40), "cleared")
     books.judge(books.share("eve.e", job, 40, 50), "cleared")
-    books.commit(HeldForfeited("eve", "e", 10, 1, 1, books.at))
+    books.commit(HeldForfeited("eve", "e", 10, 1, "offence", 1, books.at))
     for rig in ("alice.a", "eve.e"):
         books.trust(rig, held=999)
     if settled:

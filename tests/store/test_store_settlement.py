@@ -116,7 +116,7 @@ def test_an_offence_takes_held_pay_to_forfeits_and_then_to_the_reserve(books: Bo
     books.judge(good, "cleared")
     bad = books.share("mallory.m", job, 0, 100, block=1)
     books.judge(bad, "rejected", forfeit=True)
-    books.commit(HeldForfeited("mallory", "m", 100, 1, bad, books.at))
+    books.commit(HeldForfeited("mallory", "m", 100, 1, "offence", bad, books.at))
     books.settle()
     assert books.balances("forfeits") == {"forfeits": 100}
     assert books.balances("held") == {}
@@ -137,7 +137,7 @@ def test_held_pay_that_was_released_first_is_not_forfeited(books: Bookmaker) -> 
     """A release and an offence can cross: what is left of the hold is forfeited."""
     job = books.job(blocks=(100,))
     books.judge(books.share("mallory.m", job, 0, 100), "cleared")
-    books.commit(HeldForfeited("mallory", "m", 150, 1, 1, books.at))
+    books.commit(HeldForfeited("mallory", "m", 150, 1, "offence", 1, books.at))
     books.settle()
 
     assert books.balances("forfeits") == {"forfeits": 100}
