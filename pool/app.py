@@ -145,7 +145,7 @@ def build_pool(
         referee=referee,
         core=core,
         gateway=gateway,
-        epochs=epochs or Epochs(store, config.trust.epoch_seconds),
+        epochs=epochs or Epochs(store, config.trust.epoch_seconds, policy),
         settler=settler,
         metrics=metrics,
     )

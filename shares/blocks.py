@@ -6,6 +6,7 @@ that order. The block's stored permutation leads back to the customer's order.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -36,3 +37,19 @@ class Segment:
     def rows(self) -> int:
         """How many rows."""
         return self.stop - self.start
+
+
+def pieces(
+    segments: Iterable[Segment], first: int, stop: int
+) -> Iterator[tuple[Segment, int, int, int]]:
+    """The segments under rows ``first:stop`` of a share, each as (segment, start and stop inside
+    its block, row of the share where it begins)."""
+    offset = 0
+    for segment in segments:
+        low, high = max(first, offset), min(stop, offset + segment.rows)
+        if low < high:
+            shift = segment.start - offset
+            yield segment, low + shift, high + shift, low
+        offset += segment.rows
+        if offset >= stop:
+            return

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import click
-import httpx
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from pool.commands.common import echo_json, echo_table, json_option
+from pool.commands.pages import Page, pages_of, pages_of_file
 from shares.receipts import Verify, check, receipt_from_json, root_from_json
-
-_Page = dict[str, Any]
 
 
 @click.command(
@@ -37,11 +33,8 @@ def verify(receipts_file: Path, roots_from: str, public_key: str | None, as_json
     nothing is asked of the network. Rows and work are summed by account; what fails is named, and
     the exit status is 1.
     """
-    receipt_pages = _pages(receipts_file)
-    if roots_from.startswith(("http://", "https://")):
-        root_pages = _fetch(roots_from)
-    else:
-        root_pages = _pages(Path(roots_from))
+    receipt_pages = pages_of_file(receipts_file)
+    root_pages = pages_of(roots_from, _next)
     keys = {page.get("public_key") for page in receipt_pages + root_pages}
     if public_key is not None:
         keys.add(public_key.lower())
@@ -76,45 +69,10 @@ def verify(receipts_file: Path, roots_from: str, public_key: str | None, as_json
         raise click.exceptions.Exit(1)
 
 
-def _pages(path: Path) -> list[_Page]:
-    """The JSON objects of a file, one after the other."""
-    decoder = json.JSONDecoder()
-    pages = []
-    try:
-        text = path.read_text(encoding="utf-8").strip()
-        while text:
-            page, end = decoder.raw_decode(text)
-            pages.append(_page(page, str(path)))
-            text = text[end:].lstrip()
-    except (OSError, ValueError) as error:
-        raise click.ClickException(f"{path}: {error}") from None
-    if not pages:
-        raise click.ClickException(f"{path} is empty: save the pool's answers there")
-    return pages
-
-
-def _fetch(url: str) -> list[_Page]:
-    pages: list[_Page] = []
-    after, more = 0, True
-    try:
-        with httpx.Client(timeout=30) as client:
-            while more:
-                answer = client.get(url, params={"after": after})
-                answer.raise_for_status()
-                page = _page(answer.json(), url)
-                pages.append(page)
-                more = bool(page.get("has_more")) and bool(page["data"])
-                after = page["data"][-1].get("sequence", 0) if more else after
-    except (httpx.HTTPError, ValueError) as error:
-        raise click.ClickException(f"{url}: {error}") from None
-    return pages
-
-
-def _page(page: Any, source: str) -> _Page:
-    data = page.get("data") if isinstance(page, dict) else None
-    if not isinstance(data, list) or not all(isinstance(one, dict) for one in data):
-        raise click.ClickException(f"{source}: no list of receipts or roots, with a field data")
-    return dict(page)
+def _next(page: Page) -> dict[str, int] | None:
+    """Roots are listed from the first on."""
+    more = page.get("has_more") and page["data"]
+    return {"after": page["data"][-1].get("sequence", 0)} if more else None
 
 
 def _verifier(public_key: str) -> Verify:

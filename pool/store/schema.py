@@ -208,6 +208,10 @@ part = Table(
     Column("check_rate_ppm", Integer, nullable=False),
     Column("referee_rate_ppm", Integer, nullable=False),
     Column("row_work", BigInteger, nullable=False),  # the rig's ordinary row, thousandths
+    Column("why", String, nullable=False),  # held | probation | suspect | no_key
+    Column("held", BigInteger, nullable=False),  # units that the rig held when it was drawn from
+    Column("price", BigInteger, nullable=False),  # units a unit of work, of that draw
+    Column("over", LargeBinary, nullable=False),  # MessagePack [[start, stop]]: never drawn
     Column("check_rows", LargeBinary, nullable=False),  # MessagePack [row of the part]
     Column("referee_rows", LargeBinary, nullable=False),
     Column("policy", Integer, nullable=False),
@@ -282,12 +286,28 @@ check = Table(
 )
 Index("check_open", check.c.id, sqlite_where=check.c.outcome.is_(None))
 
+# Keys of epochs are made backwards from a secret seed: see shares.trust.epochkeys.
+chain = Table(
+    "chain",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("seed", LargeBinary, nullable=False),  # its last key
+    Column("length", Integer, nullable=False),
+    Column("anchor", LargeBinary, nullable=False),  # public from the start
+)
+
 epoch = Table(
     "epoch",
     metadata,
     Column("id", _Id, primary_key=True),
-    Column("key_hash", String, nullable=False),  # published before: SHA-256 of the key, hex
+    Column("chain", ForeignKey("chain.id"), nullable=False),
+    Column("place", Integer, nullable=False),  # of its key in the chain, from 1
     Column("key", LargeBinary, nullable=False),  # published after
+    # What parts are sampled by: see shares.trust.sampling.
+    Column("policy", Integer, nullable=False),
+    Column("kappa", Integer, nullable=False),
+    Column("check_floor_ppm", Integer, nullable=False),
+    Column("referee_floor_ppm", Integer, nullable=False),
     Column("opens", Float, nullable=False),
     Column("closes", Float),
 )

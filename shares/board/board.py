@@ -43,6 +43,7 @@ from shares.board.snapshot import Snapshot
 from shares.board.state import State
 from shares.board.views import JobProgress, SessionView, Totals, TrustView
 from shares.policy import Policy
+from shares.trust.sampling import HELD, PROBATION
 
 
 class Board:
@@ -171,7 +172,7 @@ class Board:
             return None
         standing = found.standing
         proven = standing.proven(self.policy)
-        by_rigs, by_referee = standing.rates(1, self.policy, established=proven)
+        by_rigs, by_referee = standing.rates(HELD if proven else PROBATION, 1, self.policy)
         return TrustView(
             account=account,
             rig=rig,

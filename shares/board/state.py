@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from shares.blocks import Kind, Segment
+from shares.blocks import Kind, Segment, pieces
 from shares.board.effects import Effect, Noted, RefereeWanted, TrustChanged
 from shares.policy import Policy
 from shares.results import DIGEST_BYTES
@@ -198,17 +198,8 @@ class Lease:
         return bytes(self.digests[DIGEST_BYTES * row : DIGEST_BYTES * (row + 1)])
 
     def pieces(self, first: int, stop: int) -> Iterator[tuple[Segment, int, int, int]]:
-        """The segments under rows ``first:stop`` of the share, each as (segment, start and stop
-        inside its block, row of the share where it begins)."""
-        offset = 0
-        for segment in self.segments:
-            low, high = max(first, offset), min(stop, offset + segment.rows)
-            if low < high:
-                shift = segment.start - offset
-                yield segment, low + shift, high + shift, low
-            offset += segment.rows
-            if offset >= stop:
-                return
+        """The segments under rows ``first:stop`` of the share, as ``shares.blocks.pieces``."""
+        return pieces(self.segments, first, stop)
 
     def find(self, key: RowKey) -> int:
         """Which row of the share is this row of a block. Raises ``KeyError``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from hashlib import sha256
 
 import httpx
 import pytest
@@ -20,7 +21,7 @@ from customer_side import (
 from sqlalchemy.dialects import sqlite
 
 from pool.http import draining
-from pool.http.epochs import UNDECIDED
+from pool.store.parts import UNDECIDED
 
 
 def code_of(answer: httpx.Response) -> tuple[int, str]:
@@ -52,6 +53,7 @@ async def test_no_or_wrong_keys_are_401_on_every_route_of_customers(served: Serv
             ("POST", "/v1/classify"),
             ("GET", "/api/v1/accounts/me"),
             ("GET", "/api/v1/accounts/me/receipts"),
+            ("GET", "/api/v1/accounts/me/parts"),
         ):
             assert code_of(await client.request(method, path)) == (401, "missing_api_key"), path
         wrong = {"authorization": "Bearer ip_no"}
@@ -299,11 +301,13 @@ async def test_an_account_sees_what_it_has(served: Served) -> None:
 
 
 async def test_sampling_keys_are_shown_once_their_epoch_is_over(served: Served) -> None:
-    """Before, only their hash is."""
+    """Before, only their hash is. Earlier keys follow from later ones, so they come in order."""
     with served.store.database.write() as connection:
+        connection.exec_driver_sql("INSERT INTO chain VALUES (1, x'04', 9, x'00')")
         connection.exec_driver_sql(
-            "INSERT INTO epoch (id, key_hash, key, opens, closes) VALUES "
-            "(1, 'h1', x'01', 1.0, 2.0), (2, 'h2', x'02', 2.0, 3.0), (3, 'h3', x'03', 3.0, NULL)"
+            "INSERT INTO epoch VALUES (1, 1, 1, x'01', 2, 2, 9, 8, 1.0, 2.0), "
+            "(2, 1, 2, x'02', 2, 2, 9, 8, 2.0, 3.0), (3, 1, 3, x'03', 2, 2, 9, 8, 3.0, 4.0), "
+            "(4, 1, 4, x'04', 2, 2, 9, 8, 4.0, NULL)"
         )
         connection.exec_driver_sql(
             "INSERT INTO lease (id, account, rig, model, operation, segments, rows, work, "
@@ -311,16 +315,38 @@ async def test_sampling_keys_are_shown_once_their_epoch_is_over(served: Served) 
             "(1, 'm', 'r', 'd', 'embed', x'90', 1, 1, 1, 1, 1, 'done', 'none', 'accepted', 0, 0)"
         )
         connection.exec_driver_sql(
-            "INSERT INTO part VALUES (1, 0, 0, 1, 0, 8, 1, x'', x'', 2, 0, 0, 1, x'', x'', 2, 1.0)"
+            "INSERT INTO part VALUES (1, 0, 0, 1, 0, 8, 1, x'', x'', 2, 0, 0, 1, 'held', 0, 1, "
+            "x'90', x'', x'', 2, 1.0)"
+        )
+    async with httpx.AsyncClient(base_url=served.url) as client:
+        answer = (await client.get("/api/v1/epochs", params={"limit": 3})).json()
+        rest = (await client.get("/api/v1/epochs", params={"before": 2})).json()
+
+    promises = {n: sha256(bytes([n])).hexdigest() for n in range(1, 5)}
+    assert [(e["epoch"], e["key_hash"], e["key"]) for e in answer["data"]] == [
+        (4, promises[4], None),
+        (3, promises[3], None),
+        (2, promises[2], None),
+    ]
+    assert answer["has_more"]
+    assert [(e["epoch"], e["key"]) for e in rest["data"]] == [(1, "01")]
+    assert not rest["has_more"]
+
+
+async def test_a_key_is_kept_until_the_board_has_the_next(served: Served) -> None:
+    """A part that comes in the moment of the change may still be drawn from with the old key."""
+    now = served.clock.now()
+    with served.store.database.write() as connection:
+        connection.exec_driver_sql("INSERT INTO chain VALUES (1, x'04', 9, x'00')")
+        connection.exec_driver_sql(
+            "INSERT INTO epoch VALUES (1, 1, 1, x'01', 2, 2, 9, 8, 1.0, ?), "
+            "(2, 1, 2, x'02', 2, 2, 9, 8, 2.0, ?)",
+            (now - 600, now - 1),
         )
     async with httpx.AsyncClient(base_url=served.url) as client:
         epochs = (await client.get("/api/v1/epochs")).json()["data"]
 
-    assert [(e["epoch"], e["key_hash"], e["key"]) for e in epochs] == [
-        (3, "h3", None),
-        (2, "h2", None),
-        (1, "h1", "01"),
-    ]
+    assert [e["key"] for e in epochs] == [None, "01"]
 
 
 async def test_sampling_keys_are_told_without_reading_every_share(served: Served) -> None:
@@ -378,8 +404,10 @@ async def test_roots_and_receipts_are_served_in_pages(served: Served) -> None:
         answer = (await client.get("/api/v1/roots")).json()
         assert answer["public_key"] == served.store.signer.public_key.hex()
         assert (answer["data"], answer["has_more"]) == ([], False)
-        for path in ("/api/v1/roots", "/api/v1/accounts/me/receipts"):
+        own = [f"/api/v1/accounts/me/{name}" for name in ("receipts", "parts")]
+        for path in ("/api/v1/roots", *own):
             bad = await client.get(path, params={"after": "-1"})
             assert code_of(bad) == (400, "invalid_value")
-        mine = (await client.get("/api/v1/accounts/me/receipts")).json()
-        assert (mine["data"], mine["next_after"]) == ([], None)
+        for path in own:
+            mine = (await client.get(path)).json()
+            assert (mine["data"], mine["next_after"]) == ([], None)
