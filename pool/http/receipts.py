@@ -1,4 +1,4 @@
-"""``/api/v1/roots`` for everybody, and each account's receipts and the draws on its parts."""
+"""``/api/v1/roots`` for everybody, and each account's papers: receipts, draws, credits."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pool.http.auth import any_account
 from pool.http.bodies import number_param, page_limit
 from pool.http.deps import deps_of
 from pool.http.errors import JsonResponse
+from pool.store.credits import credits_after
 from pool.store.parts import DrawnPart, parts_after
 from pool.store.receipts import receipts_after, roots_after
 from shares.receipts import Receipt, SignedRoot, receipt_json, root_json
@@ -84,6 +85,21 @@ async def get_parts(request: Request) -> Response:
     )
 
 
+async def get_credits(request: Request) -> Response:
+    """What the parts of the token's account earned, and what became of it."""
+    store = deps_of(request).store
+    account = await any_account(request)
+    after = number_param(request, "after", "the number of a credit")
+    limit = page_limit(request, 1000, 10_000)
+
+    def read() -> tuple[list[dict[str, Any]], int | None]:
+        with store.database.read() as connection:
+            return credits_after(connection, account.name, after, limit)
+
+    found, following = await trio.to_thread.run_sync(read)
+    return JsonResponse({"object": "list", "data": found, "next_after": following})
+
+
 def part_json(part: DrawnPart) -> dict[str, Any]:
     """For ``shares.trust.audit``. Works as runs of (work, rows), for rows come by length."""
     checks = [{"row": row, "by": by, "outcome": outcome} for row, by, outcome in part.checks]
@@ -123,4 +139,5 @@ ROUTES = [
     Route("/api/v1/roots", get_roots, methods=["GET"]),
     Route("/api/v1/accounts/me/receipts", get_receipts, methods=["GET"]),
     Route("/api/v1/accounts/me/parts", get_parts, methods=["GET"]),
+    Route("/api/v1/accounts/me/credits", get_credits, methods=["GET"]),
 ]

@@ -251,6 +251,7 @@ credit = Table(
     UniqueConstraint("lease", "part", "job", "kind", "source"),
 )
 Index("credit_job", credit.c.job, credit.c.state)
+Index("credit_account", credit.c.account, credit.c.id)
 # Holds everything that the release of held pay asks for.
 Index(
     "credit_rig",

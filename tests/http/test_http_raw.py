@@ -54,6 +54,7 @@ async def test_no_or_wrong_keys_are_401_on_every_route_of_customers(served: Serv
             ("GET", "/api/v1/accounts/me"),
             ("GET", "/api/v1/accounts/me/receipts"),
             ("GET", "/api/v1/accounts/me/parts"),
+            ("GET", "/api/v1/accounts/me/credits"),
         ):
             assert code_of(await client.request(method, path)) == (401, "missing_api_key"), path
         wrong = {"authorization": "Bearer ip_no"}
@@ -404,7 +405,7 @@ async def test_roots_and_receipts_are_served_in_pages(served: Served) -> None:
         answer = (await client.get("/api/v1/roots")).json()
         assert answer["public_key"] == served.store.signer.public_key.hex()
         assert (answer["data"], answer["has_more"]) == ([], False)
-        own = [f"/api/v1/accounts/me/{name}" for name in ("receipts", "parts")]
+        own = [f"/api/v1/accounts/me/{name}" for name in ("receipts", "parts", "credits")]
         for path in ("/api/v1/roots", *own):
             bad = await client.get(path, params={"after": "-1"})
             assert code_of(bad) == (400, "invalid_value")
