@@ -287,6 +287,37 @@ check = Table(
 )
 Index("check_open", check.c.id, sqlite_where=check.c.outcome.is_(None))
 
+refuted = Table(
+    "refuted",
+    metadata,
+    Column("lease", BigInteger, primary_key=True),
+    Column("job", BigInteger, primary_key=True),
+    Column("block", Integer, primary_key=True),
+    Column("row", Integer, primary_key=True),
+    Column("given", LargeBinary, nullable=False),
+    Column("expected", LargeBinary, nullable=False),
+    Column("offence", Boolean, nullable=False),
+    Column("at", Float, nullable=False),
+)
+
+appeal = Table(
+    "appeal",
+    metadata,
+    Column("lease", BigInteger, primary_key=True, autoincrement=False),
+    Column("account", String, nullable=False),
+    Column("rig", String, nullable=False),
+    Column("opened", Float, nullable=False),
+    Column("outcome", String),  # upheld | overturned
+    Column("decided", Float),
+    Column("units", BigInteger, nullable=False, default=0),  # what is to be given back
+    Column("paid", BigInteger, nullable=False, default=0),  # of these, posted
+)
+_undecided = appeal.c.outcome.is_(None)
+Index("appeal_open", appeal.c.opened, sqlite_where=_undecided, postgresql_where=_undecided)
+_owed = appeal.c.paid < appeal.c.units
+Index("appeal_owed", appeal.c.lease, sqlite_where=_owed, postgresql_where=_owed)
+Index("appeal_account", appeal.c.account, appeal.c.opened)
+
 # Keys of epochs are made backwards from a secret seed: see shares.trust.epochkeys.
 chain = Table(
     "chain",

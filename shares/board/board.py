@@ -20,6 +20,7 @@ from shares.board import (
 from shares.board.effects import Effect
 from shares.board.events import (
     AccountClosed,
+    AppealWon,
     BlockOpened,
     DifficultySuggested,
     EpochOpened,
@@ -258,5 +259,6 @@ _HANDLERS: dict[type[Event], Callable[[State, Any], None]] = {
     PartMalformed: results.malformed,
     LeaseReleased: results.released,
     RefereeAnswered: verdicts.answered,
+    AppealWon: verdicts.appealed,
     LeasingPaused: _paused,
 }

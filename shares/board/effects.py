@@ -181,6 +181,32 @@ class ShareJudged(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class RowRefuted(Record):
+    """The referee found a row of a share wrong. ``given`` and ``expected``: digests, 16 bytes.
+
+    ``offence``: what was found with it was one, and not a first isolated row.
+    """
+
+    lease: int
+    job: int
+    block: int
+    row: int
+    given: bytes
+    expected: bytes
+    offence: bool
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class AppealGranted(Record):
+    """The referee took back its word on a share: the rig gets ``units`` back."""
+
+    lease: int
+    units: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class RecountBegun(Record):
     """The referee computes all rows of a rejected share but ``row`` (of the share), found wrong."""
 

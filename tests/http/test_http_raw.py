@@ -22,6 +22,7 @@ from sqlalchemy.dialects import sqlite
 
 from pool.http import draining
 from pool.store.parts import UNDECIDED
+from stratum.manifest import manifest_digest
 
 
 def code_of(answer: httpx.Response) -> tuple[int, str]:
@@ -54,6 +55,9 @@ async def test_no_or_wrong_keys_are_401_on_every_route_of_customers(served: Serv
             ("GET", "/api/v1/accounts/me"),
             ("GET", "/api/v1/accounts/me/receipts"),
             ("GET", "/api/v1/accounts/me/parts"),
+            ("GET", "/api/v1/accounts/me/rejections"),
+            ("GET", "/api/v1/accounts/me/rejections/1/bundle"),
+            ("POST", "/api/v1/accounts/me/rejections/1/appeal"),
             ("GET", "/api/v1/accounts/me/credits"),
         ):
             assert code_of(await client.request(method, path)) == (401, "missing_api_key"), path
@@ -405,10 +409,60 @@ async def test_roots_and_receipts_are_served_in_pages(served: Served) -> None:
         answer = (await client.get("/api/v1/roots")).json()
         assert answer["public_key"] == served.store.signer.public_key.hex()
         assert (answer["data"], answer["has_more"]) == ([], False)
-        own = [f"/api/v1/accounts/me/{name}" for name in ("receipts", "parts", "credits")]
+        own = [
+            f"/api/v1/accounts/me/{name}" for name in ("receipts", "parts", "credits", "rejections")
+        ]
         for path in ("/api/v1/roots", *own):
             bad = await client.get(path, params={"after": "-1"})
             assert code_of(bad) == (400, "invalid_value")
         for path in own:
             mine = (await client.get(path)).json()
             assert (mine["data"], mine["next_after"]) == ([], None)
+
+
+async def test_a_miner_sees_what_was_wrong_and_may_appeal_once(served: Served) -> None:
+    """The bundle has the row as it was; only the rig's own account is told anything."""
+    async with client_of(served) as client:
+        batch = await make_batch(client, jsonl([embed_line(0, "w4 w5"), embed_line(1, "w6")]))
+        await until_over(client, batch)
+        theirs = await client.get("/api/v1/accounts/me/rejections/1/bundle")
+        assert code_of(theirs) == (404, "rejection_not_found")
+        assert code_of(await client.post("/api/v1/accounts/me/rejections/1/appeal")) == (
+            404,
+            "rejection_not_found",
+        )
+    async with client_of(served, served.miner_key) as client:
+        path = "/api/v1/accounts/me/rejections"
+        assert (await client.get(path)).json()["data"] == []
+        assert code_of(await client.get(f"{path}/1/bundle")) == (404, "rejection_not_found")
+        assert code_of(await client.post(f"{path}/1/appeal")) == (400, "nothing_refuted")
+        with served.store.database.write() as connection:
+            job = connection.exec_driver_sql("SELECT max(id) FROM job").scalar_one()
+            (name,) = connection.exec_driver_sql("SELECT account FROM lease").scalars().all()
+            connection.exec_driver_sql(
+                "INSERT INTO refuted VALUES (1, ?, 0, 1, ?, ?, 0, 5.0)",
+                (job, b"g" * 16, b"e" * 16),
+            )
+        (one,) = (await client.get(path)).json()["data"]
+        bundle = (await client.get(f"{path}/1/bundle")).json()
+        answer = await client.post(f"{path}/1/appeal")
+        again = await client.post(f"{path}/1/appeal")
+        odd = await client.get(f"{path}/-1/bundle")
+
+    assert (one["reason"], one["fault"], one["cost"], one["appeal"]) == (
+        "wrong_row",
+        "rig",
+        "fine",
+        None,
+    )
+    assert one["refuted"] == [
+        {"row": 1, "given": (b"g" * 16).hex(), "expected": (b"e" * 16).hex(), "at": 5.0}
+    ]
+    assert bundle["user"] == f"{name}.rig"
+    assert manifest_digest(bundle["manifest"].encode()) == bundle["model"]
+    # [CLS] w6 [SEP]: the shorter row comes second in its block.
+    assert [(row["row"], row["tokens"]) for row in bundle["rows"]] == [(1, [2, 6, 3])]
+    assert answer.status_code == 202
+    assert answer.json()["appeal"]["outcome"] is None
+    assert code_of(again) == (400, "appealed_before")
+    assert code_of(odd) == (404, "rejection_not_found")
