@@ -17,7 +17,7 @@ class Policy:
     Raises ``ValueError`` naming the field and the remedy when a number makes no sense.
     """
 
-    version: int = 2  # stored with every part, so that its draw can be recomputed
+    version: int = 3  # stored with every part, so that its draw can be recomputed
 
     # ── sampling ──
     kappa: int = 2  # a rig that holds the pay of h ordinary rows is sampled at κ/h
@@ -26,6 +26,7 @@ class Policy:
     probation_shares: int = 8  # first shares' worth of a model cleared: established for it
     check_patience_seconds: float = 20.0  # then a drawn row goes to the referee
     newcomer_patience_seconds: float = 2.0  # the same, when an idle rig on probation waits for it
+    assured_patience_seconds: float = 600.0  # the same, when a customer paid rigs for it
     referee_cap_ppm: int = 500_000  # most of a job's check budget that referee runs may cost
 
     # ── clearing and punishment ──

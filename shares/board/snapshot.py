@@ -42,6 +42,7 @@ class OpenJob:
     check_budget: int | None = None  # the whole of it; without it ``check_left`` stands in
     cleared_rows: int = 0  # in cleared blocks
     cleared_work: int = 0  # in cleared blocks
+    assurance_ppm: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

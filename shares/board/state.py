@@ -87,6 +87,7 @@ class Job:
     row_bytes: int
     check_left: int  # units of its check budget that are not spent or promised
     check_keep: int  # referee runs stop being charged when check_left would fall below this
+    assurance_ppm: int  # each row is checked with this chance at least
     order: tuple[float, int]  # creation; the older goes first within an account
     queue: Queue
     customer: Customer
@@ -101,6 +102,7 @@ class Job:
     accepted_work: int = 0
     cleared_rows: int = 0
     cleared_work: int = 0
+    due_units: int = 0  # the price of its checks that wait for a rig
     held_by: dict[str, int] = field(default_factory=dict)  # {miner's account: work it owes}
     shares: dict[int, Lease] = field(default_factory=dict)  # open or not judged, with its rows
     cancelled: str = ""  # the reason

@@ -188,7 +188,7 @@ class FakeCore:
                 row_work=1_000,
                 check_rows=(),
                 referee_rows=(),
-                policy=2,
+                policy=3,
                 won=(Won(opened.job, number, 0, rows, 0),),
                 at=at,
             ),

@@ -66,7 +66,7 @@ def test_a_part_stores_what_its_draw_needs(of) -> None:
     mine = np.array([works[row] for _, _, row in lease.keys])
     again = draw(KEY, REFEREE, part.lease, 0, part.digest, mine, 40_000, part.row_work)
 
-    assert (part.epoch, part.policy) == (1, 2)
+    assert (part.epoch, part.policy) == (1, 3)
     assert part.check_rate_ppm == part.referee_rate_ppm == 40_000
     assert part.row_work == 100_000, "what the rig was known for before this part"
     assert part.referee_rows == again
