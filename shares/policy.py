@@ -29,6 +29,8 @@ class Policy:
     assured_patience_seconds: float = 600.0  # the same, when a customer paid rigs for it
     referee_cap_ppm: int = 500_000  # most of a job's check budget that referee runs may cost
 
+    trusted: frozenset[str] = frozenset()  # ACCOUNT or ACCOUNT.RIG: jobs may ask for these only
+
     # ── clearing and punishment ──
     clearing_seconds: float = 10.0  # after the last part, when no row was drawn
     hold_seconds: float = 86_400.0  # cleared pay is held this long
@@ -95,6 +97,10 @@ class Policy:
                 f"max_open_blocks must be at least open_blocks ({self.open_blocks}), "
                 f"not {self.max_open_blocks}"
             )
+
+    def trusts(self, account: str, rig: str) -> bool:
+        """Whether a rig is on the operator's list."""
+        return account in self.trusted or f"{account}.{rig}" in self.trusted
 
     @property
     def minimum_hold_rows(self) -> int:

@@ -56,6 +56,7 @@ def job_opened(connection: sa.Connection, job: int, at: float) -> JobOpened:
         check_budget=row.check_reserved,
         row_bytes=row_bytes_of(connection, row.model),
         assurance_ppm=row.assurance_ppm,
+        trusted=row.trusted,
     )
 
 

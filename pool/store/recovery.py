@@ -127,6 +127,7 @@ def _read(
                 check_budget=row.check_reserved,
                 row_bytes=row_bytes_of(connection, row.model),
                 assurance_ppm=row.assurance_ppm,
+                trusted=row.trusted,
                 cleared_blocks=frozenset(cleared[row.id]),
                 open_blocks=tuple(found[row.id]),
                 cancelled="cancelled" if row.state == "cancelling" else "",

@@ -137,6 +137,7 @@ job = Table(
     Column("price", BigInteger, nullable=False, default=0),  # units a unit of work
     Column("pay_reserved", BigInteger, nullable=False, default=0),
     Column("check_reserved", BigInteger, nullable=False, default=0),
+    Column("trusted", Boolean, nullable=False, default=False),  # rigs on the operator's list only
     # Each row is checked with this chance at least: what the customer's assurance comes to.
     Column("assurance_ppm", Integer, nullable=False, default=0),
     Column("fee_reserved", BigInteger, nullable=False, default=0),

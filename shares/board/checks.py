@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from shares.board.effects import CheckDrawn, CheckEnded
+from shares.board.room import may_see
 from shares.board.state import Block, Case, Check, Job, Lease, Rig, RowKey, State, Task
 from shares.policy import PPM
 
@@ -53,8 +54,9 @@ def may_check(state: State, rig: Rig, job: Job, account: str) -> bool:
     Checkers are established with the model, of another account, and not the customer's own.
     """
     mine = rig.key[0]
-    established = rig.standing.established(state.policy, job.model)
-    return established and mine not in (account, job.account)
+    if mine in (account, job.account) or not may_see(state, rig, job):
+        return False
+    return rig.standing.established(state.policy, job.model)
 
 
 def offer(state: State, check: Check) -> None:

@@ -33,6 +33,7 @@ def opened(state: State, event: JobOpened) -> None:
         check_budget=event.check_budget,
         created=event.at,
         assurance_ppm=event.assurance_ppm,
+        trusted=event.trusted,
     )
 
 
@@ -53,6 +54,7 @@ def add(
     check_budget: int,
     created: float,
     assurance_ppm: int = 0,
+    trusted: bool = False,
 ) -> Job:
     """Put a job on the board, none of its blocks open."""
     key = (direct, model, operation)
@@ -82,6 +84,7 @@ def add(
         check_left=check_left,
         check_keep=check_budget - levy * state.policy.referee_cap_ppm // PPM,
         assurance_ppm=assurance_ppm,
+        trusted=trusted,
         order=(created, job),
         queue=queue,
         customer=customer,

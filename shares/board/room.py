@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shares.board.state import Rig, State
+from shares.board.state import Job, Rig, State
 
 
 def has_room(state: State, rig: Rig, *, direct: bool = False) -> bool:
@@ -19,6 +19,11 @@ def has_room(state: State, rig: Rig, *, direct: bool = False) -> bool:
     if rig.credit > 1 and count >= rig.credit - 1:
         return False
     return rig.in_hand < rig.rate(state.policy) * state.policy.window_seconds
+
+
+def may_see(state: State, rig: Rig, job: Job) -> bool:
+    """Whether a rig may be given rows of the job, in shares or as checks."""
+    return not job.trusted or state.policy.trusts(*rig.key)
 
 
 def may_take(state: State, rig: Rig, model: str) -> bool:

@@ -43,6 +43,7 @@ class OpenJob:
     cleared_rows: int = 0  # in cleared blocks
     cleared_work: int = 0  # in cleared blocks
     assurance_ppm: int = 0
+    trusted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

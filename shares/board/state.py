@@ -88,6 +88,7 @@ class Job:
     check_left: int  # units of its check budget that are not spent or promised
     check_keep: int  # referee runs stop being charged when check_left would fall below this
     assurance_ppm: int  # each row is checked with this chance at least
+    trusted: bool  # only rigs on the operator's list see its rows
     order: tuple[float, int]  # creation; the older goes first within an account
     queue: Queue
     customer: Customer

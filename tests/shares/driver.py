@@ -289,6 +289,7 @@ class House:
         direct: bool = False,
         model: str = MODEL,
         assurance_ppm: int = 0,
+        trusted: bool = False,
     ) -> list[fx.Effect]:
         """Open a job of ``rows`` rows in ``blocks`` blocks."""
         works = np.full(rows, work, np.int64) if isinstance(work, int) else np.array(work, np.int64)
@@ -316,6 +317,7 @@ class House:
             ),
             row_bytes=64,
             assurance_ppm=assurance_ppm,
+            trusted=trusted,
         )
         self.jobs[job] = StoredJob(opened, packed)
         return self.handle(opened)
@@ -534,6 +536,7 @@ class House:
                     created=job.opened.at,
                     check_budget=job.opened.check_budget,
                     assurance_ppm=job.opened.assurance_ppm,
+                    trusted=job.opened.trusted,
                     cleared_rows=sum(len(job.blocks[no][0]) for no in job.cleared),
                     cleared_work=sum(int(job.blocks[no][1].sum()) for no in job.cleared),
                 )
