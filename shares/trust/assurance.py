@@ -23,7 +23,8 @@ from fractions import Fraction
 
 from shares.policy import PPM
 
-FIELD = "metadata.assurance"
+KEY = "assurance"  # in a batch's metadata
+FIELD = f"metadata.{KEY}"
 FULL = "full"
 TRUSTED = "trusted"
 
@@ -60,8 +61,13 @@ class Assurance:
         return claim_ppm(self.probability, broken_by(self.fraction, rows))
 
 
-def parse_assurance(text: str) -> Assurance:
-    """Read ``full``, ``trusted`` or ``P/F``. Raises ``AssuranceError``."""
+NO_ASSURANCE = Assurance()
+
+
+def parse_assurance(text: str | None) -> Assurance:
+    """Read ``full``, ``trusted`` or ``P/F``; None asks for nothing. Raises ``AssuranceError``."""
+    if text is None:
+        return NO_ASSURANCE
     if text == FULL:
         return Assurance(full=True)
     if text == TRUSTED:
