@@ -76,6 +76,7 @@ class TrustConfig(_Section, frozen=True, kw_only=True):
     hold_seconds: _Seconds = 86_400.0
     ban_seconds: _Seconds = 3_600.0
     epoch_seconds: Annotated[float, msgspec.Meta(ge=60)] = 3_600.0
+    separate_networks: bool = True
     trusted: tuple[str, ...] = ()
 
 
@@ -132,6 +133,7 @@ class Config(_Section, frozen=True, kw_only=True):
             check_patience_seconds=trust.check_patience_seconds,
             hold_seconds=trust.hold_seconds,
             ban_seconds=trust.ban_seconds,
+            separate_groups=trust.separate_networks,
             trusted=frozenset(trust.trusted),
             target_share_seconds=shares.target_seconds,
             window_seconds=shares.window_seconds,
@@ -263,6 +265,9 @@ hold_seconds = 86400.0
 ban_seconds = 3600.0
 # How long one secret sampling key serves.
 epoch_seconds = 3600.0
+# No rig checks one of its own network block (IPv4 /24, IPv6 /48; this machine itself is exempt).
+# Turn it off where all rigs stand in one network; else the pool's own engine does all checks.
+separate_networks = true
 # Rigs to which customers may keep a batch ("trusted"): accounts, or single rigs as ACCOUNT.RIG.
 trusted = []
 

@@ -29,6 +29,7 @@ class Policy:
     assured_patience_seconds: float = 600.0  # the same, when a customer paid rigs for it
     referee_cap_ppm: int = 500_000  # most of a job's check budget that referee runs may cost
 
+    separate_groups: bool = True  # nobody checks a rig of their own network block
     trusted: frozenset[str] = frozenset()  # ACCOUNT or ACCOUNT.RIG: jobs may ask for these only
 
     # ── clearing and punishment ──

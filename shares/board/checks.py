@@ -48,15 +48,18 @@ def ended(state: State, check: Check, outcome: str, checker: str) -> None:
 # ── for rigs ──────────────────────────────────────────────────────────────────
 
 
-def may_check(state: State, rig: Rig, job: Job, account: str) -> bool:
-    """Whether a rig may check a share of ``account`` in this job.
+def may_check(state: State, rig: Rig, job: Job, target: Rig) -> bool:
+    """Whether a rig may check a share of ``target`` in this job.
 
-    Checkers are established with the model, of another account, and not the customer's own.
+    Checkers are established with the model, of another account and network block, and not the
+    customer's own.
     """
-    mine = rig.key[0]
-    if mine in (account, job.account) or not may_see(state, rig, job):
+    if rig.key[0] in (target.key[0], job.account) or not may_see(state, rig, job):
         return False
-    return rig.standing.established(state.policy, job.model)
+    policy = state.policy
+    if policy.separate_groups and rig.group and rig.group == target.group:
+        return False
+    return rig.standing.established(policy, job.model)
 
 
 def offer(state: State, check: Check) -> None:
@@ -73,11 +76,12 @@ def offer(state: State, check: Check) -> None:
 
 
 def _checker_is_there(state: State, check: Check) -> bool:
-    job, account = state.jobs[check.key[0]], check.target.account
-    known = state.checkers.get((job.job, account))
+    job, target = state.jobs[check.key[0]], check.target.rig
+    kind = (job.job, target.key[0], target.group)
+    known = state.checkers.get(kind)
     if known is None:
-        known = any(may_check(state, rig, job, account) for rig in state.online(job.model))
-        state.checkers[job.job, account] = known
+        known = any(may_check(state, rig, job, target) for rig in state.online(job.model))
+        state.checkers[kind] = known
     return known
 
 
@@ -97,7 +101,7 @@ def due(state: State, rig: Rig, kind: tuple[str, str]) -> Iterator[Check]:
         if account == rig.key[0]:
             continue
         for check in queued.values():
-            if may_check(state, rig, state.jobs[check.key[0]], account):
+            if may_check(state, rig, state.jobs[check.key[0]], check.target.rig):
                 yield check
 
 

@@ -350,7 +350,8 @@ class State:
     work_came: bool = False  # hungry rigs may find something
     short: dict[tuple[bool, str, str, str], None] = field(default_factory=dict)  # want blocks
     rates: dict[str, float] = field(default_factory=dict)  # {model: work a second of its rigs}
-    checkers: dict[tuple[int, str], bool] = field(default_factory=dict)  # who may check is there
+    # {(job, account, network block that is checked): whether somebody is there who may}
+    checkers: dict[tuple[int, str, str], bool] = field(default_factory=dict)
     tail: list[Laggard] | None = None  # leases that may be hedged, the last to finish first
 
     def emit(self, effect: Effect) -> None:

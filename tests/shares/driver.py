@@ -336,6 +336,7 @@ class House:
         model: str | None = MODEL,
         resumed: bool = True,
         suggested: int = 0,
+        group: str = "",
     ) -> PlayedRig:
         """A rig connects and stages the model."""
         played = self.rigs.setdefault((account, rig), PlayedRig(account, rig))
@@ -353,6 +354,7 @@ class House:
                 credit=credit,
                 resumed=resumed,
                 suggested=suggested,
+                group=group,
             )
         )
         if model is not None and played.session is not None:
