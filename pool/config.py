@@ -76,6 +76,7 @@ class TrustConfig(_Section, frozen=True, kw_only=True):
     hold_seconds: _Seconds = 86_400.0
     ban_seconds: _Seconds = 3_600.0
     epoch_seconds: Annotated[float, msgspec.Meta(ge=60)] = 3_600.0
+    admission_ppm: _Ppm = 10_000
     separate_networks: bool = True
     trusted: tuple[str, ...] = ()
 
@@ -133,6 +134,7 @@ class Config(_Section, frozen=True, kw_only=True):
             check_patience_seconds=trust.check_patience_seconds,
             hold_seconds=trust.hold_seconds,
             ban_seconds=trust.ban_seconds,
+            admission_ppm=trust.admission_ppm,
             separate_groups=trust.separate_networks,
             trusted=frozenset(trust.trusted),
             target_share_seconds=shares.target_seconds,
@@ -255,6 +257,9 @@ floor_ppm = 10000
 referee_floor_ppm = 1000
 # A rig's first work of a model is checked in full, this many first shares of it, in small shares.
 probation_shares = 8
+# While established rigs have room, all rigs on probation together get no more than this part of
+# the work in rigs' hands (one share is always allowed). 1000000: no limit.
+admission_ppm = 10000
 # A share of which no row was drawn clears after this time.
 clearing_seconds = 10.0
 # A check that no rig takes up by then goes to the referee.

@@ -61,6 +61,7 @@ class Policy:
     rest_seconds: float = 60.0  # longest pause for a rig whose shares keep coming to nothing
     hedge_margin_seconds: float = 1.0  # a second lease must be expected to gain this much
     concentration_ppm: int = 250_000  # of a job's remaining work that one account may hold
+    admission_ppm: int = 10_000  # of all leased work that all rigs on probation may hold together
 
     # ── blocks in memory ──
     open_blocks: int = 2  # with rows to lease, for each job that is being worked on
@@ -70,7 +71,7 @@ class Policy:
         for name in ("kappa", "check_floor_ppm", "referee_floor_ppm", "open_blocks"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("check_floor_ppm", "referee_floor_ppm", "referee_cap_ppm"):
+        for name in ("check_floor_ppm", "referee_floor_ppm", "referee_cap_ppm", "admission_ppm"):
             if not 0 <= getattr(self, name) <= PPM:
                 raise ValueError(f"{name} must be between 0 and {PPM}, not {getattr(self, name)}")
         for name in (

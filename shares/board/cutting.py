@@ -12,7 +12,7 @@ from shares.blocks import Kind, Segment
 from shares.board import checks, hedging, jobs, leases
 from shares.board.room import has_room, may_see, may_take
 from shares.board.rows import Rows
-from shares.board.state import OPEN, Block, Check, Job, Lease, Queue, Rig, State, Task
+from shares.board.state import OPEN, Block, Check, Job, Lease, Queue, Rig, RigKey, State, Task
 from shares.policy import PPM, Policy
 
 _TOKEN_BYTES = 4
@@ -32,6 +32,13 @@ def pump(state: State) -> None:
         if any(queue.direct and queue.ready for queue in state.queues.values()):
             # Who has no room for batches may still have the credit that is kept free.
             ready = {**ready, **{rig.key: rig for rig in state.sessions.values()}}
+    _share_out(state, ready)
+    if state.put_off:  # established rigs have what they want by now
+        put_off, state.put_off = state.put_off, {}
+        _share_out(state, put_off)
+
+
+def _share_out(state: State, ready: dict[RigKey, Rig]) -> None:
     rigs = [rig for rig in ready.values() if rig.session is not None]
     while rigs:
         rigs.sort(key=lambda rig: rig.in_hand / rig.rate(state.policy))
@@ -274,9 +281,13 @@ def _open_work(queue: Queue, enough: float) -> int:
 
 
 def _others_have_room(state: State, rig: Rig, job: Job) -> bool:
+    """Whether another account could take of the job (on probation: it comes after the others)."""
+    policy = state.policy
+    first = rig.standing.established(policy, job.model)
     return any(
         other.key[0] != rig.key[0]
         and may_see(state, other, job)
+        and (not first or other.standing.established(policy, job.model))
         and has_room(state, other)
         and may_take(state, other, job.model)
         for other in state.online(job.model)
