@@ -311,7 +311,8 @@ async def test_sampling_keys_are_shown_once_their_epoch_is_over(served: Served) 
             "(1, 'm', 'r', 'd', 'embed', x'90', 1, 1, 1, 1, 1, 'done', 'none', 'accepted', 0, 0)"
         )
         connection.exec_driver_sql(
-            "INSERT INTO part VALUES (1, 0, 0, 1, 0, 8, 1, x'', x'', 2, 0, 0, 1, x'', x'', 2, x'90', 1.0)"
+            "INSERT INTO part VALUES"
+            " (1, 0, 0, 1, 0, 8, 1, x'', x'', 2, 0, 0, 1, x'', x'', 2, x'90', 1.0)"
         )
     async with httpx.AsyncClient(base_url=served.url) as client:
         epochs = (await client.get("/api/v1/epochs")).json()["data"]
