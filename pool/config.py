@@ -8,6 +8,7 @@ from typing import Annotated
 
 import msgspec
 
+from pool.accounts import AccountError, check_name, split_user
 from shares.board import Policy
 
 FILE_NAME = "pool.toml"
@@ -75,6 +76,9 @@ class TrustConfig(_Section, frozen=True, kw_only=True):
     hold_seconds: _Seconds = 86_400.0
     ban_seconds: _Seconds = 3_600.0
     epoch_seconds: Annotated[float, msgspec.Meta(ge=60)] = 3_600.0
+    admission_ppm: _Ppm = 10_000
+    separate_networks: bool = True
+    trusted: tuple[str, ...] = ()
 
 
 class MoneyConfig(_Section, frozen=True, kw_only=True):
@@ -130,6 +134,9 @@ class Config(_Section, frozen=True, kw_only=True):
             check_patience_seconds=trust.check_patience_seconds,
             hold_seconds=trust.hold_seconds,
             ban_seconds=trust.ban_seconds,
+            admission_ppm=trust.admission_ppm,
+            separate_groups=trust.separate_networks,
+            trusted=frozenset(trust.trusted),
             target_share_seconds=shares.target_seconds,
             window_seconds=shares.window_seconds,
             initial_difficulty=shares.initial_difficulty,
@@ -173,6 +180,14 @@ def parse_config(text: str, name: str = FILE_NAME) -> Config:
         raise ConfigError(f"{name}: log_level must be debug, info, warning or error")
     if bool(config.stratum.tls_certificate) != bool(config.stratum.tls_key):
         raise ConfigError(f"{name}: stratum.tls_certificate and stratum.tls_key go together")
+    for trusted in config.trust.trusted:
+        try:
+            check_name(trusted) if "." not in trusted else split_user(trusted)
+        except (AccountError, ValueError):
+            raise ConfigError(
+                f"{name}: trust.trusted names {trusted[:80]!r}: write accounts or ACCOUNT.RIG, "
+                'such as ["alice", "bob.rig1"]'
+            ) from None
     return config
 
 
@@ -242,6 +257,9 @@ floor_ppm = 10000
 referee_floor_ppm = 1000
 # A rig's first work of a model is checked in full, this many first shares of it, in small shares.
 probation_shares = 8
+# While established rigs have room, all rigs on probation together get no more than this part of
+# the work in rigs' hands (one share is always allowed). 1000000: no limit.
+admission_ppm = 10000
 # A share of which no row was drawn clears after this time.
 clearing_seconds = 10.0
 # A check that no rig takes up by then goes to the referee.
@@ -252,6 +270,11 @@ hold_seconds = 86400.0
 ban_seconds = 3600.0
 # How long one secret sampling key serves.
 epoch_seconds = 3600.0
+# No rig checks one of its own network block (IPv4 /24, IPv6 /48; this machine itself is exempt).
+# Turn it off where all rigs stand in one network; else the pool's own engine does all checks.
+separate_networks = true
+# Rigs to which customers may keep a batch ("trusted"): accounts, or single rigs as ACCOUNT.RIG.
+trusted = []
 
 [money]
 # Units a unit of work (a million multiply-accumulates). Money is whole units everywhere.

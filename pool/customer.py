@@ -88,6 +88,23 @@ class Batch(msgspec.Struct, frozen=True):
         return self.request_counts or Counts()
 
 
+class Quote(msgspec.Struct, frozen=True):
+    """What a batch would cost, in units; ``raw`` is the whole answer."""
+
+    model: str
+    rows: int
+    work: int
+    unit_price: int
+    pay: int
+    check: int
+    fee: int
+    total: int
+    balance: int
+    assurance_ppm: int = 0
+    requests: dict[str, int] = {}
+    raw: dict[str, Any] = {}
+
+
 def api_root(url: str) -> str:
     """``http://HOST:PORT``, with or without ``/v1`` at its end. Raises ``CustomerError``."""
     root = url.rstrip("/").removesuffix("/v1")
@@ -132,10 +149,21 @@ class Customer:
             )
         return str(answer["id"])
 
-    async def create_batch(self, file: str, endpoint: str) -> Batch:
+    async def create_batch(self, file: str, endpoint: str, assurance: str | None = None) -> Batch:
         """Start a batch over an uploaded file."""
-        body = {"input_file_id": file, "endpoint": endpoint, "completion_window": "24h"}
+        body = _wish(file, endpoint, assurance) | {"completion_window": "24h"}
         return _batch(await self._ask("POST", "/v1/batches", json=body))
+
+    async def quote(self, file: str, endpoint: str, assurance: str | None = None) -> Quote:
+        """What a batch over an uploaded file would cost; the pool reads all of it first."""
+        body = _wish(file, endpoint, assurance)
+        patience = httpx.Timeout(3600.0, connect=10.0)
+        answer = await self._ask("POST", "/api/v1/quotes", json=body, timeout=patience)
+        return _quote(answer)
+
+    async def delete_file(self, file: str) -> None:
+        """Delete an uploaded file."""
+        await self._ask("DELETE", f"/v1/files/{file}")
 
     async def batch(self, batch: str) -> Batch:
         """How a batch stands."""
@@ -244,6 +272,18 @@ def _batch(answer: dict[str, Any]) -> Batch:
         return msgspec.structs.replace(msgspec.convert(answer, Batch), raw=answer)
     except msgspec.ValidationError as error:
         raise CustomerError(f"the pool's batch object is not understood: {error}") from None
+
+
+def _wish(file: str, endpoint: str, assurance: str | None) -> dict[str, Any]:
+    wish: dict[str, Any] = {"input_file_id": file, "endpoint": endpoint}
+    return wish if assurance is None else wish | {"metadata": {"assurance": assurance}}
+
+
+def _quote(answer: dict[str, Any]) -> Quote:
+    try:
+        return msgspec.structs.replace(msgspec.convert(answer, Quote), raw=answer)
+    except msgspec.ValidationError as error:
+        raise CustomerError(f"the pool's quote is not understood: {error}") from None
 
 
 def _refusal(response: httpx.Response) -> CustomerError:

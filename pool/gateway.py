@@ -475,11 +475,16 @@ def _time(at: float) -> str:
 
 
 def network_group(address: str) -> str:
-    """The network block that limits and audits go by: /24, /48; "" for loopback or unknown."""
+    """The network block that limits and audits go by: /24, /48; "" for loopback or unknown.
+
+    An IPv4 address that an IPv6 socket tells (``::ffff:192.0.2.1``) is what it stands for.
+    """
     try:
-        ip = ipaddress.ip_address(address)
+        ip = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return ""
+    if ip.version == 6 and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped
     if ip.is_loopback:
         return ""
     bits = 24 if ip.version == 4 else 48

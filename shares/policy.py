@@ -17,7 +17,7 @@ class Policy:
     Raises ``ValueError`` naming the field and the remedy when a number makes no sense.
     """
 
-    version: int = 2  # stored with every part, so that its draw can be recomputed
+    version: int = 3  # stored with every part, so that its draw can be recomputed
 
     # ── sampling ──
     kappa: int = 2  # a rig that holds the pay of h ordinary rows is sampled at κ/h
@@ -26,7 +26,11 @@ class Policy:
     probation_shares: int = 8  # first shares' worth of a model cleared: established for it
     check_patience_seconds: float = 20.0  # then a drawn row goes to the referee
     newcomer_patience_seconds: float = 2.0  # the same, when an idle rig on probation waits for it
+    assured_patience_seconds: float = 600.0  # the same, when a customer paid rigs for it
     referee_cap_ppm: int = 500_000  # most of a job's check budget that referee runs may cost
+
+    separate_groups: bool = True  # nobody checks a rig of their own network block
+    trusted: frozenset[str] = frozenset()  # ACCOUNT or ACCOUNT.RIG: jobs may ask for these only
 
     # ── clearing and punishment ──
     clearing_seconds: float = 10.0  # after the last part, when no row was drawn
@@ -57,6 +61,7 @@ class Policy:
     rest_seconds: float = 60.0  # longest pause for a rig whose shares keep coming to nothing
     hedge_margin_seconds: float = 1.0  # a second lease must be expected to gain this much
     concentration_ppm: int = 250_000  # of a job's remaining work that one account may hold
+    admission_ppm: int = 10_000  # of all leased work that all rigs on probation may hold together
 
     # ── blocks in memory ──
     open_blocks: int = 2  # with rows to lease, for each job that is being worked on
@@ -66,7 +71,7 @@ class Policy:
         for name in ("kappa", "check_floor_ppm", "referee_floor_ppm", "open_blocks"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("check_floor_ppm", "referee_floor_ppm", "referee_cap_ppm"):
+        for name in ("check_floor_ppm", "referee_floor_ppm", "referee_cap_ppm", "admission_ppm"):
             if not 0 <= getattr(self, name) <= PPM:
                 raise ValueError(f"{name} must be between 0 and {PPM}, not {getattr(self, name)}")
         for name in (
@@ -94,6 +99,10 @@ class Policy:
                 f"max_open_blocks must be at least open_blocks ({self.open_blocks}), "
                 f"not {self.max_open_blocks}"
             )
+
+    def trusts(self, account: str, rig: str) -> bool:
+        """Whether a rig is on the operator's list."""
+        return account in self.trusted or f"{account}.{rig}" in self.trusted
 
     @property
     def minimum_hold_rows(self) -> int:

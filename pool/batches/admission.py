@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import sqlalchemy as sa
 
 from pool.batches.intake import IntakeReport
@@ -11,6 +13,7 @@ from pool.store import Store
 from pool.store.escrow import reserve_job
 from pool.store.jobs import add_blocks
 from shares.money.price import Price, price_of
+from shares.trust.assurance import KEY, NO_ASSURANCE, Assurance, parse_assurance
 
 
 def store_blocks(store: Store, place: str, report: IntakeReport) -> None:
@@ -32,9 +35,18 @@ def store_packed(store: Store, job: int, report: IntakeReport) -> None:
     store.objects.put_file(lines_object(job), report.lines_path)
 
 
-def price_job(report: IntakeReport, money: MoneyConfig) -> Price:
-    """What a job costs at most; the rest is given back when it is settled."""
-    return price_of(report.work, unit=money.price, levy_ppm=money.levy_ppm, fee_ppm=money.fee_ppm)
+def assurance_of(metadata: Mapping[str, str] | None) -> Assurance:
+    """What a batch's metadata asks for. Raises ``AssuranceError``."""
+    return parse_assurance((metadata or {}).get(KEY))
+
+
+def price_job(report: IntakeReport, money: MoneyConfig, assurance: Assurance) -> Price:
+    """What a job costs at most; the rest is given back when it is settled.
+
+    The levy for checks rises by the part of the job that the assurance has computed again.
+    """
+    levy_ppm = money.levy_ppm + assurance.rate_ppm(report.rows)
+    return price_of(report.work, unit=money.price, levy_ppm=levy_ppm, fee_ppm=money.fee_ppm)
 
 
 def reserve_and_pack(
@@ -45,12 +57,15 @@ def reserve_and_pack(
     report: IntakeReport,
     money: MoneyConfig,
     at: float,
+    assurance: Assurance = NO_ASSURANCE,
 ) -> None:
     """Reserve a job's price and name its stored blocks, in the transaction that accepts it.
 
     Raises ``InsufficientQuotaError`` when the customer has too little.
     """
-    reserve_job(connection, job, account, price_job(report, money), at)
+    price = price_job(report, money, assurance)
+    rate = assurance.rate_ppm(report.rows)
+    reserve_job(connection, job, account, price, at, assurance_ppm=rate, trusted=assurance.trusted)
     add_blocks(
         connection,
         job,

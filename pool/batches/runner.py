@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 import trio
 
-from pool.batches.admission import counts, reserve_and_pack, store_packed
+from pool.batches.admission import assurance_of, counts, reserve_and_pack, store_packed
 from pool.batches.delivery import deliver, output_job, store_files
 from pool.batches.direct import DirectAnswer, DirectRequests
 from pool.batches.endpoints import OPERATIONS
@@ -25,6 +25,7 @@ from pool.batches.intake import IntakeJob, IntakeReport, LineError, take_in
 from pool.batches.naming import file_object, job_place, lines_object
 from pool.batches.output import OutputJob, write_output
 from pool.batches.ports import Clock, Core, ModelRegistry
+from pool.batches.quotes import Quote, quote_of
 from pool.batches.requests import ServedModel
 from pool.batches.turns import FairTurns
 from pool.batches.workers import OpenWorkers, Workers, open_workers
@@ -40,12 +41,16 @@ from pool.store.jobs import (
     move_job,
     unfinished_jobs,
 )
+from shares.trust.assurance import Assurance
 
 _log = structlog.get_logger("pool.batches")
 
 _WATCH_SECONDS = 1.0
 _SWEEP_SECONDS = 60.0
 _READ_AT_ONCE = 2  # batches of one customer: what is read may turn out not to be paid for
+_INTAKE_FAILED = LineError(
+    "intake_failed", "the pool failed to read this file: try again, or ask the operator"
+)
 _OUTPUT_PAUSES = (1.0, 10.0)  # seconds until an output that failed is tried again
 
 
@@ -84,6 +89,7 @@ class BatchRunner:
         self._workers: Workers | None = None
         self._ready = trio.Event()
         self._direct = DirectRequests(store, core, models, config, clock, self.scratch)
+        self._quotes = 0
 
     # ── what others tell ─────────────────────────────────────────────────────
 
@@ -117,6 +123,30 @@ class BatchRunner:
         await self._ready.wait()
         assert self._workers is not None
         return await self._direct.serve(self._workers, account, endpoint, body)
+
+    async def quote(
+        self, account: str, file: str, endpoint: str, assurance: Assurance
+    ) -> Quote | LineError:
+        """What a batch of an uploaded file would cost; or the first reason why it would fail.
+
+        It is read as a batch is, in the account's turn; nothing is kept or reserved.
+        """
+        await self._ready.wait()
+        self._quotes += 1
+        folder = self.scratch / f"quote-{self._quotes}"
+        try:
+            async with self._turns_reading.turn(account):
+                await trio.to_thread.run_sync(partial(folder.mkdir, parents=True))
+                task = self._intake_job(file, endpoint, folder)
+                report = await self._need_workers().run(take_in, task, lane="intake")
+        except Exception:
+            _log.exception("a file could not be quoted", file=file)
+            return _INTAKE_FAILED
+        finally:
+            await _remove(folder)
+        if report.errors:
+            return report.errors[0]
+        return quote_of(report, self._config.money, assurance)
 
     # ── going on ─────────────────────────────────────────────────────────────
 
@@ -192,15 +222,14 @@ class BatchRunner:
         """The worker's report, its blocks stored; a batch that breaks the worker fails alone."""
         try:
             async with self._turns_reading.turn(row.account):
-                task = self._intake_job(row, folder)
+                task = self._intake_job(row.input_file, row.endpoint, folder)
                 report = await self._need_workers().run(take_in, task, lane="intake")
                 crash_point("intake.packed")
                 if not report.errors:
                     await trio.to_thread.run_sync(store_packed, self._store, row.id, report)
         except Exception:
             _log.exception("intake failed", job=row.id, batch=row.batch)
-            message = "the pool failed to read this batch: try again, or ask the operator"
-            return IntakeReport(errors=(LineError("intake_failed", message),))
+            return IntakeReport(errors=(_INTAKE_FAILED,))
         return report
 
     def _admit(self, row: JobRow, report: IntakeReport) -> str:
@@ -241,6 +270,7 @@ class BatchRunner:
             report,
             self._config.money,
             at,
+            assurance_of(row.metadata),
         )
         return state
 
@@ -349,11 +379,11 @@ class BatchRunner:
 
     # ── small things ─────────────────────────────────────────────────────────
 
-    def _intake_job(self, row: JobRow, folder: Path) -> IntakeJob:
+    def _intake_job(self, file: str, endpoint: str, folder: Path) -> IntakeJob:
         return IntakeJob(
-            input_path=self._store.objects.local_path(file_object(row.input_file)),
+            input_path=self._store.objects.local_path(file_object(file)),
             folder=folder,
-            endpoint=row.endpoint,
+            endpoint=endpoint,
             models={model.name: ServedModel.of(model) for model in self._models.list()},
             max_lines=self._config.batches.max_lines,
             max_line_bytes=self._config.batches.max_line_bytes,

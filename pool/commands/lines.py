@@ -19,7 +19,7 @@ class Lines:
     """
 
     def __init__(self, endpoint: str, model: str | None) -> None:
-        self._endpoint = endpoint
+        self.endpoint = endpoint
         self._model = model
 
     def expand(self, line: bytes, number: int) -> bytes:
@@ -59,7 +59,7 @@ class Lines:
         return {
             "custom_id": fields.get("custom_id", f"line-{number}"),
             "method": "POST",
-            "url": self._endpoint,
+            "url": self.endpoint,
             "body": body | {"model": model},
         }
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pool.batches.endpoints import EMBEDDINGS, OPERATIONS
 from pool.commands.common import echo_json, json_option
+
+if TYPE_CHECKING:
+    from pool.commands.lines import Lines
+    from pool.customer import Customer, Quote
 
 _ERRORS_SHOWN = 10
 
@@ -34,6 +38,16 @@ _ERRORS_SHOWN = 10
     show_default=True,
     help=f"What is asked for: {', '.join(OPERATIONS)}.",
 )
+@click.option(
+    "--assurance",
+    metavar="WISH",
+    help='What to buy beyond the ordinary checks: "full" (every row twice), "trusted" (rigs on the'
+    ' operator\'s list), or P/F such as "0.999/0.001" (with probability 0.999 at most 0.1 % of the'
+    " rows are false).",
+)
+@click.option(
+    "--quote", "only_quote", is_flag=True, help="Say what the batch would cost; hand nothing in."
+)
 @click.option("--wait", is_flag=True, help="Stay until the batch is over, and fetch its output.")
 @click.option("--batch", "batch_id", metavar="ID", help="Wait for this batch; upload nothing.")
 @click.option(
@@ -49,6 +63,8 @@ def submit(
     url: str,
     key_file: Path,
     endpoint: str,
+    assurance: str | None,
+    only_quote: bool,
     wait: bool,
     batch_id: str | None,
     output: Path | None,
@@ -59,16 +75,22 @@ def submit(
     A line is a request in the form of OpenAI's Batch API, or {"input": "a text"}, or {"query":
     "a text", "documents": [...]} for a reranker, with a "custom_id" of your own if you like; the
     latter become requests to ENDPOINT for MODEL.
-    With --wait the exit code is 0 only when the batch completed.
+    With --wait the exit code is 0 only when the batch completed. With --quote the file is read by
+    the pool, priced and deleted again.
     """
     import trio
 
+    from pool.commands.lines import Lines
     from pool.customer import CustomerError
 
     if (file is None) == (batch_id is None):
         raise click.UsageError("give either FILE, or --batch ID to wait for one handed in before")
     if batch_id is not None and not wait:
         raise click.UsageError("--batch goes with --wait")
+    if batch_id is not None and (only_quote or assurance is not None):
+        raise click.UsageError("--assurance and --quote go with FILE, not with --batch")
+    if only_quote and wait:
+        raise click.UsageError("give either --quote or --wait")
     key = _read_key(key_file)
     if output is None:
         output = file.with_suffix(".output.jsonl") if file else Path(f"{batch_id}.output.jsonl")
@@ -76,8 +98,12 @@ def submit(
         raise click.ClickException(f"--output {output}: its folder does not exist")
     begun = _Begun(batch_id)
     try:
+        if file is not None and only_quote:
+            found = trio.run(_ask_price, file, Lines(endpoint, model), url, key, assurance)
+            _say_price(found, file, assurance, as_json)
+            return
         if file is not None:
-            trio.run(_hand_in, file, model, url, key, endpoint, begun)
+            trio.run(_hand_in, file, Lines(endpoint, model), url, key, assurance, begun)
         if not wait:
             _say_handed_in(begun, url, key_file, as_json)
             return
@@ -117,26 +143,43 @@ def _read_key(key_file: Path) -> str:
 
 
 async def _hand_in(
-    file: Path, model: str | None, url: str, key: str, endpoint: str, begun: _Begun
+    file: Path, lines: Lines, url: str, key: str, assurance: str | None, begun: _Begun
 ) -> None:
+    from pool.customer import Customer
+
+    async with Customer(url, key) as customer:
+        uploaded = await _upload(customer, file, lines)
+        begun.id = (await customer.create_batch(uploaded, lines.endpoint, assurance)).id
+
+
+async def _ask_price(file: Path, lines: Lines, url: str, key: str, assurance: str | None) -> Quote:
+    from pool.customer import Customer
+
+    async with Customer(url, key) as customer:
+        uploaded = await _upload(customer, file, lines)
+        try:
+            return await customer.quote(uploaded, lines.endpoint, assurance)
+        finally:
+            await customer.delete_file(uploaded)
+
+
+async def _upload(customer: Customer, file: Path, lines: Lines) -> str:
+    """The uploaded file's id."""
     import trio
 
-    from pool.commands.lines import Lines, expand_file
-    from pool.customer import Customer
+    from pool.commands.lines import expand_file
     from pool.progress import upload_bar
 
     with tempfile.TemporaryDirectory(prefix="inferpool-submit-") as folder:
         try:
             ready = await trio.to_thread.run_sync(
-                expand_file, file, Lines(endpoint, model), Path(folder) / "input.jsonl"
+                expand_file, file, lines, Path(folder) / "input.jsonl"
             )
             size = ready.stat().st_size
         except OSError as error:
             raise click.ClickException(f"{file} cannot be read: {error.strerror}") from None
-        async with Customer(url, key) as customer:
-            with upload_bar(file.name, size) as sent:
-                uploaded = await customer.upload(ready, file.name, sent)
-            begun.id = (await customer.create_batch(uploaded, endpoint)).id
+        with upload_bar(file.name, size) as sent:
+            return await customer.upload(ready, file.name, sent)
 
 
 async def _wait(url: str, key: str, batch: str, output: Path) -> dict[str, Any]:
@@ -155,6 +198,28 @@ async def _wait(url: str, key: str, batch: str, output: Path) -> dict[str, Any]:
                 await customer.download(file, path)
                 facts[name] = str(path)
     return facts
+
+
+def _say_price(quote: Quote, file: Path, assurance: str | None, as_json: bool) -> None:
+    if as_json:
+        echo_json({"quote": quote.raw})
+        return
+    wish = f" with assurance {assurance}" if assurance else ""
+    click.echo(f"{file.name} for {quote.model}{wish}:")
+    chance = quote.assurance_ppm / 10_000
+    refused = quote.requests.get("refused", 0)
+    rows = (
+        ("rows", quote.rows, f"{refused:,} requests would be refused" if refused else ""),
+        ("work", quote.work, ""),
+        ("pay", quote.pay, f"{quote.unit_price:,} a unit of work"),
+        ("checks", quote.check, f"each row at least with {chance:.4f} %" if chance else ""),
+        ("fee", quote.fee, ""),
+        ("total", quote.total, ""),
+        ("balance", quote.balance, "too little" if quote.balance < quote.total else ""),
+    )
+    for name, units, remark in rows:
+        click.echo(f"  {name:8}{units:>20,}" + (f"  {remark}" if remark else ""))
+    click.echo("nothing is reserved; what is not needed of pay and fee comes back")
 
 
 def _say_handed_in(begun: _Begun, url: str, key_file: Path, as_json: bool) -> None:

@@ -7,7 +7,18 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 from pool.batches.direct import DirectError
-from pool.http import batches, direct, epochs, files, health, models, pool_api, receipts, rejections
+from pool.http import (
+    batches,
+    direct,
+    epochs,
+    files,
+    health,
+    models,
+    pool_api,
+    quotes,
+    receipts,
+    rejections,
+)
 from pool.http.deps import HttpDeps
 from pool.http.draining import WholeRequests
 from pool.http.errors import ApiError, on_api_error, on_http_exception
@@ -20,6 +31,7 @@ def create_app(deps: HttpDeps) -> Starlette:
         routes=[
             *files.ROUTES,
             *batches.ROUTES,
+            *quotes.ROUTES,
             *models.ROUTES,
             *direct.ROUTES,
             *health.ROUTES,

@@ -61,6 +61,7 @@ def batch_shape(row: JobRow, progress: Progress | None, refund: int) -> dict[str
         "eta": progress.eta if progress else None,
         "price": row.pay_reserved + row.check_reserved + row.fee_reserved,
         "refund": refund,
+        "assurance_ppm": row.assurance_ppm,
     }
     return shape
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import sqlalchemy as sa
 import trio
 from starlette.requests import Request
 from starlette.responses import Response
@@ -18,8 +19,9 @@ from pool.http.deps import HttpDeps, deps_of
 from pool.http.errors import ApiError, JsonResponse
 from pool.store.files import find_file
 from pool.store.jobs import JobRow, add_job, find_batch, find_job, list_batches, refund_of
+from shares.trust.assurance import FIELD, FULL, KEY, AssuranceError, parse_assurance
 
-_PARAMETERS = frozenset(
+PARAMETERS = frozenset(
     {"input_file_id", "endpoint", "completion_window", "metadata", "output_expires_after"}
 )
 
@@ -28,15 +30,12 @@ async def create_batch(request: Request) -> Response:
     """Make a batch of an uploaded file; validation follows."""
     deps = deps_of(request)
     account = await customer(request)
-    values = _checked(deps, await read_object(request, _PARAMETERS))
+    values = checked_batch(deps, await read_object(request, PARAMETERS))
 
     def insert() -> JobRow:
         with deps.store.database.write() as connection:
             at = deps.clock.now()
-            file = find_file(connection, account.name, values["input_file"], at)
-            if file is None or file.purpose != "batch":
-                text = "input_file_id: there is no such file with the purpose batch"
-                raise ApiError(400, "file_not_found", text, param="input_file_id")
+            input_file(connection, account.name, values["input_file"], at)
             seconds = values.pop("seconds")
             job = add_job(
                 connection,
@@ -122,7 +121,15 @@ async def _find(request: Request) -> tuple[JobRow, int]:
     return found
 
 
-def _checked(deps: HttpDeps, body: dict[str, Any]) -> dict[str, Any]:
+def input_file(connection: sa.Connection, account: str, file: str, now: float) -> None:
+    """Look for the file that a batch is to be made of. Raises ``ApiError`` when it is not there."""
+    found = find_file(connection, account, file, now)
+    if found is None or found.purpose != "batch":
+        text = "input_file_id: there is no such file with the purpose batch"
+        raise ApiError(400, "file_not_found", text, param="input_file_id")
+
+
+def checked_batch(deps: HttpDeps, body: dict[str, Any]) -> dict[str, Any]:
     """Columns of the job, and ``seconds`` until it expires. Raises ``ApiError``."""
     file, endpoint = body.get("input_file_id"), body.get("endpoint")
     if not isinstance(file, str) or not file:
@@ -143,14 +150,14 @@ def _checked(deps: HttpDeps, body: dict[str, Any]) -> dict[str, Any]:
         "input_file": file,
         "endpoint": endpoint,
         "completion_window": window,
-        "metadata": _metadata(body.get("metadata")),
+        "metadata": _metadata(deps, body.get("metadata")),
         "output_expires_after": expiry,
         # The operator's limit holds whatever the customer allows.
         "seconds": min(seconds, deps.config.batches.completion_window_seconds),
     }
 
 
-def _metadata(value: object) -> dict[str, str] | None:
+def _metadata(deps: HttpDeps, value: object) -> dict[str, str] | None:
     if value is None:
         return None
     if not isinstance(value, dict) or len(value) > 16:
@@ -158,4 +165,11 @@ def _metadata(value: object) -> dict[str, str] | None:
     for key, text in value.items():
         if len(key) > 64 or not isinstance(text, str) or len(text) > 512:
             raise invalid("metadata", "keys have at most 64 characters, values are texts of 512")
+    try:
+        assurance = parse_assurance(value.get(KEY))
+    except AssuranceError as error:
+        raise ApiError(400, "invalid_value", str(error), param=FIELD) from None
+    if assurance.trusted and not deps.config.trust.trusted:
+        text = f'the operator names no trusted rigs: leave it out, or write "{FULL}"'
+        raise invalid(FIELD, text)
     return value

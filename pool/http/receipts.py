@@ -126,6 +126,7 @@ def part_json(part: DrawnPart) -> dict[str, Any]:
         "draw": {
             "won": part.won,
             "over": part.over,
+            "least": part.least,
             "check_rows": part.check_rows,
             "referee_rows": part.referee_rows,
             "checks": checks,

@@ -68,10 +68,20 @@ def deposit(database: Database, name: str, units: int, at: float) -> int:
         return balance(connection, code)
 
 
-def reserve_job(connection: sa.Connection, job: int, account: str, price: Price, at: float) -> None:
+def reserve_job(
+    connection: sa.Connection,
+    job: int,
+    account: str,
+    price: Price,
+    at: float,
+    *,
+    assurance_ppm: int = 0,
+    trusted: bool = False,
+) -> None:
     """Set a job's price aside, in the transaction that accepts the job.
 
-    The job's row must exist; its ``work``, ``price`` and ``*_reserved`` columns are set here.
+    The job's row must exist; its ``work``, ``price`` and ``*_reserved`` columns are set here, and
+    what is bought with them: checks of each row with the chance ``assurance_ppm``, trusted rigs.
     Raises ``InsufficientQuotaError`` before anything is changed.
     """
     code = posting.customer(account)
@@ -94,6 +104,8 @@ def reserve_job(connection: sa.Connection, job: int, account: str, price: Price,
             pay_reserved=price.pay,
             check_reserved=price.check,
             fee_reserved=price.fee,
+            assurance_ppm=assurance_ppm,
+            trusted=trusted,
         )
     )
     if found.rowcount != 1:

@@ -55,6 +55,8 @@ def job_opened(connection: sa.Connection, job: int, at: float) -> JobOpened:
         price=row.price,
         check_budget=row.check_reserved,
         row_bytes=row_bytes_of(connection, row.model),
+        assurance_ppm=row.assurance_ppm,
+        trusted=row.trusted,
     )
 
 

@@ -33,6 +33,7 @@ UNDECIDED = (
 
 _Runs = list[tuple[int, int]]
 _decode_rows = msgspec.msgpack.Decoder(list[int]).decode
+_decode_floors = msgspec.msgpack.Decoder(list[tuple[int, int, int]]).decode
 _decode_runs = msgspec.msgpack.Decoder(_Runs).decode
 
 
@@ -64,6 +65,7 @@ class DrawnPart:
     published: bool
     won: _Runs
     over: _Runs
+    least: list[tuple[int, int, int]]
     check_rows: list[int]
     referee_rows: list[int]
     checks: list[tuple[int, str, str | None]]
@@ -175,6 +177,7 @@ def _drawn(
         published=published,
         won=[(w.first_row, w.first_row + w.stop - w.start) for w in wins],
         over=_decode_runs(row.over),
+        least=_decode_floors(row.least),
         check_rows=_decode_rows(row.check_rows),
         referee_rows=_decode_rows(row.referee_rows),
         checks=sorted(checks),

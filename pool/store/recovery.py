@@ -126,6 +126,8 @@ def _read(
                 check_left=max(0, row.check_reserved - spent.get(row.id, 0)),
                 check_budget=row.check_reserved,
                 row_bytes=row_bytes_of(connection, row.model),
+                assurance_ppm=row.assurance_ppm,
+                trusted=row.trusted,
                 cleared_blocks=frozenset(cleared[row.id]),
                 open_blocks=tuple(found[row.id]),
                 cancelled="cancelled" if row.state == "cancelling" else "",

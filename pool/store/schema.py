@@ -137,6 +137,9 @@ job = Table(
     Column("price", BigInteger, nullable=False, default=0),  # units a unit of work
     Column("pay_reserved", BigInteger, nullable=False, default=0),
     Column("check_reserved", BigInteger, nullable=False, default=0),
+    Column("trusted", Boolean, nullable=False, default=False),  # rigs on the operator's list only
+    # Each row is checked with this chance at least: what the customer's assurance comes to.
+    Column("assurance_ppm", Integer, nullable=False, default=0),
     Column("fee_reserved", BigInteger, nullable=False, default=0),
 )
 
@@ -215,6 +218,8 @@ part = Table(
     Column("check_rows", LargeBinary, nullable=False),  # MessagePack [row of the part]
     Column("referee_rows", LargeBinary, nullable=False),
     Column("policy", Integer, nullable=False),
+    # MessagePack [[row of the part, row after the last, ppm]]: a least chance for check_rows.
+    Column("least", LargeBinary, nullable=False, default=b"\x90"),
     Column("at", Float, nullable=False),
 )
 

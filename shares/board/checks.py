@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from shares.board.effects import CheckDrawn, CheckEnded
+from shares.board.room import may_see
 from shares.board.state import Block, Case, Check, Job, Lease, Rig, RowKey, State, Task
+from shares.policy import PPM
 
 
 def drawn(state: State, target: Lease, share_row: int, key: RowKey, by: str) -> Check:
@@ -46,39 +48,49 @@ def ended(state: State, check: Check, outcome: str, checker: str) -> None:
 # ── for rigs ──────────────────────────────────────────────────────────────────
 
 
-def may_check(state: State, rig: Rig, job: Job, account: str) -> bool:
-    """Whether a rig may check a share of ``account`` in this job.
+def may_check(state: State, rig: Rig, job: Job, target: Rig) -> bool:
+    """Whether a rig may check a share of ``target`` in this job.
 
-    Checkers are established with the model, of another account, and not the customer's own.
+    Checkers are established with the model, of another account and network block, and not the
+    customer's own.
     """
-    mine = rig.key[0]
-    established = rig.standing.established(state.policy, job.model)
-    return established and mine not in (account, job.account)
+    if rig.key[0] in (target.key[0], job.account) or not may_see(state, rig, job):
+        return False
+    policy = state.policy
+    if policy.separate_groups and rig.group and rig.group == target.group:
+        return False
+    return rig.standing.established(policy, job.model)
 
 
 def offer(state: State, check: Check) -> None:
     """Let a rig compute it, if one is there that may and its pay is; else the referee."""
     number, no, row = check.key
     job = state.jobs[number]
-    account = check.target.account
-    if (number, account) not in state.checkers:
-        state.checkers[number, account] = any(
-            may_check(state, rig, job, account) for rig in state.online(job.model)
-        )
     decided = row in job.opened[no].truth
-    there = state.checkers[number, account]
-    if there and not decided and source(state, job, price(state, check.key)):
+    payable = source(state, job, price(state, check.key))
+    if not decided and payable and _checker_is_there(state, check):
         put(state, check)
         state.work_came = True
     else:
         refer_check(state, check)
 
 
+def _checker_is_there(state: State, check: Check) -> bool:
+    job, target = state.jobs[check.key[0]], check.target.rig
+    kind = (job.job, target.key[0], target.group)
+    known = state.checkers.get(kind)
+    if known is None:
+        known = any(may_check(state, rig, job, target) for rig in state.online(job.model))
+        state.checkers[kind] = known
+    return known
+
+
 def put(state: State, check: Check) -> None:
-    """Queue it for rigs."""
+    """Queue it for rigs (it is not queued)."""
     job = state.jobs[check.key[0]]
     accounts = state.due.setdefault((job.model, job.operation), {})
     accounts.setdefault(check.target.account, {})[check.check] = check
+    job.due_units += price(state, check.key)
 
 
 def due(state: State, rig: Rig, kind: tuple[str, str]) -> Iterator[Check]:
@@ -89,7 +101,7 @@ def due(state: State, rig: Rig, kind: tuple[str, str]) -> Iterator[Check]:
         if account == rig.key[0]:
             continue
         for check in queued.values():
-            if may_check(state, rig, state.jobs[check.key[0]], account):
+            if may_check(state, rig, state.jobs[check.key[0]], check.target.rig):
                 yield check
 
 
@@ -134,6 +146,16 @@ def source(state: State, job: Job, amount: int) -> str | None:
     return "reserve" if state.reserve >= amount else None
 
 
+def promised(job: Job) -> int:
+    """Units of an assured job's check budget that its checks are expected to need: those that
+    wait for a rig, and those of the work that nobody did yet. 0 for any other job.
+    """
+    if not job.assurance_ppm:
+        return 0
+    ahead = (job.work - job.accepted_work) * job.price
+    return job.due_units + -(-ahead * job.assurance_ppm // PPM)
+
+
 def _leave_queue(state: State, check: Check) -> None:
     job = state.jobs.get(check.key[0])
     if job is None:
@@ -141,7 +163,10 @@ def _leave_queue(state: State, check: Check) -> None:
     kind = (job.model, job.operation)
     accounts = state.due.get(kind, {})
     queued = accounts.get(check.target.account, {})
-    if queued.pop(check.check, None) is not None and not queued:
+    if queued.pop(check.check, None) is None:
+        return
+    job.due_units -= price(state, check.key)
+    if not queued:
         del accounts[check.target.account]
         if not accounts:
             del state.due[kind]
@@ -156,16 +181,31 @@ def out_of_patience(state: State) -> None:
     A rig on probation may have to stand idle until it is judged, so its rows wait less long: in
     a checker's hands they lie behind all the work that it had before.
     """
-    patience = state.policy.check_patience_seconds
+    policy = state.policy
+    shortest = min(policy.check_patience_seconds, policy.newcomer_patience_seconds)
     for check in list(state.checks.values()):
         waited = state.at - check.since
-        if waited < min(patience, state.policy.newcomer_patience_seconds):
+        if waited < shortest:
             break  # they are in the order in which they were drawn
         if check.referred:
             continue
-        most = 2 * patience if check.lessee else patience
-        if waited >= most or _holds_up(state, check.target):
+        most = _patience(state, check, waited)
+        if waited >= (2 * most if check.lessee else most) or _holds_up(state, check.target):
             refer_check(state, check)
+
+
+def _patience(state: State, check: Check, waited: float) -> float:
+    """Seconds for which a check waits for a rig.
+
+    Where a customer paid for many checks by rigs, these have them to do beside their shares: the
+    referee is no place for half of a job. It gets what a rig did not take up in ten minutes.
+    """
+    policy = state.policy
+    job = state.jobs[check.key[0]]
+    soon = waited < policy.check_patience_seconds
+    if soon or not job.assurance_ppm or not _checker_is_there(state, check):
+        return policy.check_patience_seconds
+    return max(policy.check_patience_seconds, policy.assured_patience_seconds)
 
 
 def _holds_up(state: State, lease: Lease) -> bool:

@@ -10,9 +10,9 @@ import numpy as np
 
 from shares.blocks import Kind, Segment
 from shares.board import checks, hedging, jobs, leases
-from shares.board.room import has_room, may_take
+from shares.board.room import has_room, may_see, may_take
 from shares.board.rows import Rows
-from shares.board.state import OPEN, Block, Check, Job, Lease, Queue, Rig, State, Task
+from shares.board.state import OPEN, Block, Check, Job, Lease, Queue, Rig, RigKey, State, Task
 from shares.policy import PPM, Policy
 
 _TOKEN_BYTES = 4
@@ -32,6 +32,13 @@ def pump(state: State) -> None:
         if any(queue.direct and queue.ready for queue in state.queues.values()):
             # Who has no room for batches may still have the credit that is kept free.
             ready = {**ready, **{rig.key: rig for rig in state.sessions.values()}}
+    _share_out(state, ready)
+    if state.put_off:  # established rigs have what they want by now
+        put_off, state.put_off = state.put_off, {}
+        _share_out(state, put_off)
+
+
+def _share_out(state: State, ready: dict[RigKey, Rig]) -> None:
     rigs = [rig for rig in ready.values() if rig.session is not None]
     while rigs:
         rigs.sort(key=lambda rig: rig.in_hand / rig.rate(state.policy))
@@ -159,7 +166,9 @@ def _choose(state: State, rig: Rig, *, direct: bool) -> Queue | None:
         if direct and _left_to_established(state, rig, queue.model):
             continue
         for owned in queue.ready.values():
-            job = next(iter(owned.values()))
+            job = next((job for job in owned.values() if may_see(state, rig, job)), None)
+            if job is None:
+                continue
             rank = (job.customer.served, job.order)
             if best is None or rank < best:
                 best, chosen = rank, queue
@@ -180,7 +189,7 @@ def _left_to_established(state: State, rig: Rig, model: str) -> bool:
 def _fill(state: State, rig: Rig, share: _Share, queue: Queue, *, avoid: bool) -> None:
     """Take open rows, customer by customer, each one's oldest job first."""
     looked: set[int] = set()
-    for job in _in_turn(queue, looked):
+    for job in _in_turn(state, rig, queue, looked):
         looked.add(job.job)
         limit = _allowed(state, rig, job)
         for block in job.opened.values():
@@ -201,13 +210,13 @@ def _fill(state: State, rig: Rig, share: _Share, queue: Queue, *, avoid: bool) -
             return
 
 
-def _in_turn(queue: Queue, looked: set[int]) -> Iterator[Job]:
+def _in_turn(state: State, rig: Rig, queue: Queue, looked: set[int]) -> Iterator[Job]:
+    def next_of(owned: dict[int, Job]) -> Job | None:
+        unseen = (job for job in owned.values() if job.job not in looked)
+        return next((job for job in unseen if may_see(state, rig, job)), None)
+
     while True:
-        heads = [
-            job
-            for owned in queue.ready.values()
-            if (job := next((j for j in owned.values() if j.job not in looked), None))
-        ]
+        heads = [job for owned in queue.ready.values() if (job := next_of(owned))]
         if not heads:
             return
         yield min(heads, key=lambda job: (job.customer.served, job.order))
@@ -232,16 +241,24 @@ def _allowed(state: State, rig: Rig, job: Job) -> int:
     policy = state.policy
     rate = rig.rate(policy)
     limit = job.open_work
-    everybody = state.rate_of(job.model)
+    everybody = _rate_for(state, job)
     if everybody > rate:  # alone it can take it all
         part = rate / (2 * everybody)
         left = _open_work(job.queue, rig.difficulty / part)
         limit = max(policy.min_difficulty, int(left * part))
     held = job.held_by.get(rig.key[0], 0)
-    if held and _others_have_room(state, rig, job.model):
+    if held and _others_have_room(state, rig, job):
         left = (job.work - job.accepted_work) * policy.concentration_ppm // PPM
         limit = min(limit, left - held)
     return limit
+
+
+def _rate_for(state: State, job: Job) -> float:
+    """Work a second of the connected rigs that may work on a job."""
+    if not job.trusted:
+        return state.rate_of(job.model)
+    rigs = state.online(job.model)
+    return sum(rig.rate(state.policy) for rig in rigs if may_see(state, rig, job))
 
 
 def _open_work(queue: Queue, enough: float) -> int:
@@ -263,10 +280,17 @@ def _open_work(queue: Queue, enough: float) -> int:
     return work
 
 
-def _others_have_room(state: State, rig: Rig, model: str) -> bool:
+def _others_have_room(state: State, rig: Rig, job: Job) -> bool:
+    """Whether another account could take of the job (on probation: it comes after the others)."""
+    policy = state.policy
+    first = rig.standing.established(policy, job.model)
     return any(
-        other.key[0] != rig.key[0] and has_room(state, other) and may_take(state, other, model)
-        for other in state.online(model)
+        other.key[0] != rig.key[0]
+        and may_see(state, other, job)
+        and (not first or other.standing.established(policy, job.model))
+        and has_room(state, other)
+        and may_take(state, other, job.model)
+        for other in state.online(job.model)
     )
 
 

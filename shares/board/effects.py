@@ -109,6 +109,8 @@ class PartAccepted(Record):
     policy: int  # version of the sampling policy
     won: tuple[Won, ...]
     at: float
+    # Runs (first row of the part, row after the last, ppm) with a least chance for check_rows.
+    least: tuple[tuple[int, int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,8 @@ class JobOpened(Event):
     price: int  # units of pay per unit of work
     check_budget: int  # units reserved for checks of this job
     row_bytes: int  # bytes of one row's result
+    trusted: bool = False  # only rigs on the operator's list see its rows
+    assurance_ppm: int = 0  # each row is checked with this chance at least; it is in check_budget
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

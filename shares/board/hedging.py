@@ -29,7 +29,7 @@ def hedge(state: State, rig: Rig) -> bool:
         lease = late.lease
         if late.work == 0 or lease.rig is rig or lease.model not in rig.staged:
             continue
-        if not room.may_take(state, rig, lease.model):
+        if not room.may_take(state, rig, lease.model) or not _may_see(state, rig, lease):
             continue
         if late.work is None:
             late.work = sum(int(block.works[r].sum()) for block, r in _unhedged(state, lease))
@@ -53,6 +53,13 @@ def hedge(state: State, rig: Rig) -> bool:
         )
         return True
     return False
+
+
+def _may_see(state: State, rig: Rig, lease: Lease) -> bool:
+    """Whether the rig may have every row of a lease that is still wanted."""
+    numbers = {segment.job for segment in lease.segments if owes(segment)}
+    wanted = [state.jobs[number] for number in numbers if number in state.jobs]
+    return all(room.may_see(state, rig, job) for job in wanted)
 
 
 def _laggards(state: State) -> Iterator[Laggard]:

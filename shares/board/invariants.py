@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from shares.board import checks
 from shares.board.state import CLEARED, DONE, LEASED, OPEN, Block, Job, Lease, State, owes
 from shares.results import DIGEST_BYTES
 
@@ -152,6 +153,9 @@ def _checks(state: State) -> None:
     ]
     tasks = {task.check for lease in state.open.values() for task in lease.tasks.values()}
     queued_ids = {check.check for check in due}
+    for job in state.jobs.values():
+        units = sum(checks.price(state, check.key) for check in due if check.key[0] == job.job)
+        assert job.due_units == units, f"job {job.job}: {job.due_units} units are due, not {units}"
     for check in state.checks.values():
         name = f"check {check.check}"
         assert check.target.lease in state.leases, f"{name}: its share was judged before it"

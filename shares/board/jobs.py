@@ -32,6 +32,8 @@ def opened(state: State, event: JobOpened) -> None:
         check_left=event.check_budget,
         check_budget=event.check_budget,
         created=event.at,
+        assurance_ppm=event.assurance_ppm,
+        trusted=event.trusted,
     )
 
 
@@ -51,6 +53,8 @@ def add(
     check_left: int,
     check_budget: int,
     created: float,
+    assurance_ppm: int = 0,
+    trusted: bool = False,
 ) -> Job:
     """Put a job on the board, none of its blocks open."""
     key = (direct, model, operation)
@@ -64,6 +68,8 @@ def add(
         others = [other.served for other in state.customers.values() if other.jobs]
         customer.served = max(customer.served, min(others, default=customer.served))
     customer.jobs += 1
+    # What assurance bought is for rigs that check: the referee's runs share the ordinary levy only.
+    levy = max(0, check_budget - -(-work * price * assurance_ppm // PPM))
     found = state.jobs[job] = Job(
         job=job,
         account=account,
@@ -76,7 +82,9 @@ def add(
         price=price,
         row_bytes=row_bytes,
         check_left=check_left,
-        check_keep=check_budget - check_budget * state.policy.referee_cap_ppm // PPM,
+        check_keep=check_budget - levy * state.policy.referee_cap_ppm // PPM,
+        assurance_ppm=assurance_ppm,
+        trusted=trusted,
         order=(created, job),
         queue=queue,
         customer=customer,

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shares.blocks import Segment
-from shares.board import checks, rows
+from shares.board import checks, room, rows
 from shares.board.effects import Cancel, Disconnect, LeaseEnded, LeaseIssued, Notify, SetDifficulty
 from shares.board.state import Block, Lease, Rig, State, Task, owes
 from shares.vardiff import clamp
@@ -64,6 +64,7 @@ def issue(
     )
     state.emit(Notify(rig.session, lease.lease, model, operation, segments, allowed))
     hold(state, lease)
+    room.count_in(state, lease)
     return lease
 
 

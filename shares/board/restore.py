@@ -71,6 +71,8 @@ def _job(state: State, stored: OpenJob) -> None:
         check_left=stored.check_left,
         check_budget=budget,
         created=stored.created,
+        assurance_ppm=stored.assurance_ppm,
+        trusted=stored.trusted,
     )
     job.cleared = set(stored.cleared_blocks)
     job.cleared_rows = job.accepted_rows = stored.cleared_rows

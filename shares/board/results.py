@@ -20,9 +20,18 @@ from shares.board.effects import (
     Won,
 )
 from shares.board.events import LeaseReleased, PartMalformed, PartSubmitted
-from shares.board.state import CLEARED, DONE, Block, Check, Credit, Job, Lease, RowKey, State
+from shares.board.state import CLEARED, DONE, Block, Check, Credit, Job, Lease, RowKey, State, owes
 from shares.results import DIGEST_BYTES, part_digest
-from shares.trust.sampling import CHECK, HELD, NO_KEY, PROBATION, REFEREE, SUSPECT, draw
+from shares.trust.sampling import (
+    CHECK,
+    HELD,
+    NO_KEY,
+    PROBATION,
+    REFEREE,
+    SUSPECT,
+    draw,
+    least_of,
+)
 from shares.vardiff import retarget
 
 _OTHER, _STALE, _DUPLICATE, _MALFORMED = 20, 21, 22, 31  # of stratum.errors
@@ -221,7 +230,7 @@ def _pay_hedge(
     )
     work = int(block.works[equal[others]].sum())
     amount = work * job.price
-    if 0 < amount <= job.check_left:
+    if 0 < amount <= job.check_left - checks.promised(job):
         job.check_left -= amount
         found.earn(job.job, "hedge", "check", work, amount)
 
@@ -296,8 +305,11 @@ def _record(state: State, event: PartSubmitted, lease: Lease, found: _Findings) 
     why = _why(state, lease)
     held, row_work = rig.standing.held, rig.standing.row_work
     by_rigs, by_referee = rig.standing.rates(why, found.price, state.policy)
+    least = _least(state, lease, event.first_row, stop)
     drawing = (state.key, lease.lease, event.part, digest)
-    for_rigs = _draw(CHECK, drawing, works, by_rigs, row_work, found.won)
+    for_rigs = _draw(
+        CHECK, drawing, works, by_rigs, row_work, found.won, least_of(least, event.rows)
+    )
     for_referee = _draw(REFEREE, drawing, works, by_referee, row_work, found.known)
     state.emit(
         PartAccepted(
@@ -321,6 +333,7 @@ def _record(state: State, event: PartSubmitted, lease: Lease, found: _Findings) 
             policy=state.policy.version,
             won=tuple(found.runs),
             at=state.at,
+            least=least,
         )
     )
     for (job, kind, source), (paid_work, amount) in found.pay.items():
@@ -372,9 +385,24 @@ def _draw(
     rate: int,
     row_work: int,
     eligible: NDArray[np.bool_],
+    least: NDArray[np.int64] | int = 0,
 ) -> tuple[int, ...]:
     key, lease, part, digest = drawing
-    return draw(key, purpose, lease, part, digest, works, rate, row_work, eligible)
+    return draw(key, purpose, lease, part, digest, works, rate, row_work, eligible, least)
+
+
+def _least(state: State, lease: Lease, first: int, stop: int) -> tuple[tuple[int, int, int], ...]:
+    """Runs of the part's rows whose customer bought assurance (see ``PartAccepted.least``)."""
+    runs: list[tuple[int, int, int]] = []
+    for segment, begin, end, share_row in lease.pieces(first, stop):
+        job = state.jobs.get(segment.job)
+        if job is None or not job.assurance_ppm or not owes(segment):
+            continue
+        start, ppm = share_row - first, job.assurance_ppm
+        if runs and runs[-1][1:] == (start, ppm):
+            start = runs.pop()[0]
+        runs.append((start, share_row - first + end - begin, ppm))
+    return tuple(runs)
 
 
 def _key(lease: Lease, share_row: int) -> RowKey:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from shares.board.state import Rig, State
+from shares.board.state import Job, Lease, Rig, State
+from shares.policy import PPM
 
 
 def has_room(state: State, rig: Rig, *, direct: bool = False) -> bool:
@@ -21,12 +22,18 @@ def has_room(state: State, rig: Rig, *, direct: bool = False) -> bool:
     return rig.in_hand < rig.rate(state.policy) * state.policy.window_seconds
 
 
+def may_see(state: State, rig: Rig, job: Job) -> bool:
+    """Whether a rig may be given rows of the job, in shares or as checks."""
+    return not job.trusted or state.policy.trusts(*rig.key)
+
+
 def may_take(state: State, rig: Rig, model: str) -> bool:
     """Whether a rig may have more of a model's work, as far as trust goes.
 
     On probation everything it does is computed a second time, and the referee may have to: it
     starts with the work of two first shares, and then has no more than twice as much without a
-    verdict as cleared. One share is always allowed.
+    verdict as cleared. One share is always allowed. And all of them together are admitted to a
+    small part of the pool's work only (see ``_admitted``).
     """
     standing, policy = rig.standing, state.policy
     if standing.established(policy, model):
@@ -34,4 +41,54 @@ def may_take(state: State, rig: Rig, model: str) -> bool:
     shares = {**rig.leases, **rig.shares}.values()
     waiting = sum(share.work for share in shares if share.model == model)
     proved = standing.proved.get(model, 0)
-    return not waiting or waiting < 2 * (policy.initial_difficulty + proved)
+    if waiting and waiting >= 2 * (policy.initial_difficulty + proved):
+        return False
+    return _admitted(state, rig, model)
+
+
+def _admitted(state: State, rig: Rig, model: str) -> bool:
+    """Whether a rig on probation may have a share beside the others on probation.
+
+    Names cost nothing, and everything that comes under a new one is computed twice. So while an
+    established rig has room, all rigs on probation together get a share only when they hold less
+    than ``admission_ppm`` of the leased work, or nothing: a new pool starts, the last row is
+    finished, and a newcomer gets its turn. Where established rigs have all they can do, newcomers
+    are welcome. Rigs on the operator's list are no strangers.
+    """
+    policy = state.policy
+    if policy.trusts(*rig.key) or not _established_has_room(state, model):
+        return True
+    unproved, everything = _in_hands(state)
+    if not unproved or unproved * PPM < everything * policy.admission_ppm:
+        return True
+    state.put_off[rig.key] = rig
+    return False
+
+
+def _established_has_room(state: State, model: str) -> bool:
+    """Whether an established rig is there and could do more; room only shrinks within a turn."""
+    rigs = state.eager.get(model)
+    if rigs is None:
+        policy = state.policy
+        rigs = [rig for rig in state.online(model) if rig.standing.established(policy, model)]
+        state.eager[model] = rigs
+    while rigs and not has_room(state, rigs[-1]):
+        rigs.pop()
+    return bool(rigs)
+
+
+def _in_hands(state: State) -> tuple[int, int]:
+    if state.in_hands is None:
+        state.in_hands = (0, 0)
+        for lease in state.open.values():
+            count_in(state, lease)
+    return state.in_hands
+
+
+def count_in(state: State, lease: Lease) -> None:
+    """A lease is open: its work is in the sums of this turn, if anybody asked for them."""
+    if state.in_hands is not None:
+        unproved, everything = state.in_hands
+        if not lease.rig.standing.established(state.policy, lease.model):
+            unproved += lease.left
+        state.in_hands = (unproved, everything + lease.left)

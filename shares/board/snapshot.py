@@ -42,6 +42,8 @@ class OpenJob:
     check_budget: int | None = None  # the whole of it; without it ``check_left`` stands in
     cleared_rows: int = 0  # in cleared blocks
     cleared_work: int = 0  # in cleared blocks
+    assurance_ppm: int = 0
+    trusted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -87,6 +87,8 @@ class Job:
     row_bytes: int
     check_left: int  # units of its check budget that are not spent or promised
     check_keep: int  # referee runs stop being charged when check_left would fall below this
+    assurance_ppm: int  # each row is checked with this chance at least
+    trusted: bool  # only rigs on the operator's list see its rows
     order: tuple[float, int]  # creation; the older goes first within an account
     queue: Queue
     customer: Customer
@@ -101,6 +103,7 @@ class Job:
     accepted_work: int = 0
     cleared_rows: int = 0
     cleared_work: int = 0
+    due_units: int = 0  # the price of its checks that wait for a rig
     held_by: dict[str, int] = field(default_factory=dict)  # {miner's account: work it owes}
     shares: dict[int, Lease] = field(default_factory=dict)  # open or not judged, with its rows
     cancelled: str = ""  # the reason
@@ -338,7 +341,12 @@ class State:
     work_came: bool = False  # hungry rigs may find something
     short: dict[tuple[bool, str, str, str], None] = field(default_factory=dict)  # want blocks
     rates: dict[str, float] = field(default_factory=dict)  # {model: work a second of its rigs}
-    checkers: dict[tuple[int, str], bool] = field(default_factory=dict)  # who may check is there
+    # {(job, account, network block that is checked): whether somebody is there who may}
+    checkers: dict[tuple[int, str, str], bool] = field(default_factory=dict)
+    # {model: established rigs, those at the end without room taken off}
+    eager: dict[str, list[Rig]] = field(default_factory=dict)
+    in_hands: tuple[int, int] | None = None  # work leased: by rigs on probation, by all
+    put_off: dict[RigKey, Rig] = field(default_factory=dict)  # on probation: others go first
     tail: list[Laggard] | None = None  # leases that may be hedged, the last to finish first
 
     def emit(self, effect: Effect) -> None:
@@ -355,6 +363,9 @@ class State:
         self.effects = []
         self.rates.clear()
         self.checkers.clear()
+        self.eager.clear()
+        self.put_off.clear()
+        self.in_hands = None
         self.tail = None
 
     def finish(self) -> list[Effect]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from shares.receipts import Receipt
 from shares.trust.epochkeys import commitment, leads_to
-from shares.trust.sampling import CHECK, REASONS, REFEREE, draw, rates_ppm
+from shares.trust.sampling import CHECK, REASONS, REFEREE, draw, least_of, rates_ppm
 
 _Run = tuple[int, int]
 
@@ -48,11 +48,14 @@ class CheckFacts(msgspec.Struct, frozen=True):
 
 class DrawFacts(msgspec.Struct, frozen=True):
     """What was drawn of a part. ``won`` and ``over`` are runs (start, stop) of rows of the part:
-    that count for the customer; that are of blocks that were over. ``checks``: of the drawn rows,
-    and of others when the part's rig was wrong elsewhere (``PartFacts.suspect``)."""
+    that count for the customer; that are of blocks that were over. ``least``: runs (start, stop,
+    ppm) of rows with a least chance for ``check_rows``, which their customer bought. ``checks``: of
+    the drawn rows, and of others when the part's rig was wrong elsewhere (``PartFacts.suspect``).
+    """
 
     won: list[_Run]
     over: list[_Run]
+    least: list[tuple[int, int, int]]
     check_rows: list[int]
     referee_rows: list[int]
     checks: list[CheckFacts]
@@ -187,13 +190,13 @@ def _compare(
         failures.append(f"{name}: sampled at {stated} ppm, where {rates} follows from its hold")
     digest = bytes.fromhex(part.digest)
     must: dict[str, set[int]] = {}
-    for purpose, rate, eligible, rows in (
-        (CHECK, rates[0], _marked(told.won, part.rows), told.check_rows),
-        (REFEREE, rates[1], ~_marked(told.over, part.rows), told.referee_rows),
+    least = least_of(told.least, part.rows)
+    for purpose, rate, eligible, floors, rows in (
+        (CHECK, rates[0], _marked(told.won, part.rows), least, told.check_rows),
+        (REFEREE, rates[1], ~_marked(told.over, part.rows), 0, told.referee_rows),
     ):
-        drawn = draw(
-            key, purpose, part.lease, part.part, digest, works, rate, part.row_work, eligible
-        )
+        numbers = (part.lease, part.part, digest, works, rate, part.row_work)
+        drawn = draw(key, purpose, *numbers, eligible, floors)
         must[purpose] = set(drawn)
         more, less = sorted(set(rows) - set(drawn)), sorted(set(drawn) - set(rows))
         if more:

@@ -9,6 +9,10 @@ each row of the part. Row ``i`` is drawn when that number is below ``p_i · 2**6
 ``p_i = min(1, rate · work_i / row_work)`` and ``row_work`` is the work of the rig's ordinary row.
 ``rate`` and ``row_work`` are stored with the part. A rate of 1 draws every row.
 
+Assurance that a customer bought gives rows a least chance of their own, whatever their work: then
+``p_i = max(least_i, min(1, rate · work_i / row_work))``. It is stored with the part as runs of
+rows (``least_of``), and is for checks by rigs only.
+
 Why that chance. A rig that makes up a row of work ``w`` saves less than its pay, ``price · w``;
 when it is found out it loses ``held``. It must lose at least κ times what it may gain from any
 row, so every row needs ``p · held >= κ · price · w``, or else ``p = 1``, when it gains nothing.
@@ -27,6 +31,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,19 +94,22 @@ def draw(
     rate: int,
     row_work: int,
     eligible: NDArray[np.bool_] | None = None,
+    least: int | NDArray[np.int64] = 0,
 ) -> tuple[int, ...]:
     """Rows of the part that are drawn for ``purpose``, in ascending order.
 
     ``works`` int64 [rows]: work of each row of the part. ``rate`` in parts per million for a row
     of the rig's ordinary work, ``row_work`` (in thousandths; 0 when the rig has none yet: all).
     ``eligible`` bool [rows]: rows that may be drawn (all by default); it takes rows out of the
-    result and changes nothing for the others.
+    result and changes nothing for the others. ``least`` int64 [rows], or one for all: the chance
+    below which a row's never is, in parts per million.
     """
     rows = len(works)
     if rate >= PPM or row_work <= 0:
         chosen = np.arange(rows)
         return tuple(chosen.tolist() if eligible is None else chosen[eligible].tolist())
-    if rows == 0 or rate <= 0:
+    floors = np.broadcast_to(np.asarray(least, np.int64), rows)
+    if rows == 0 or (rate <= 0 and not floors.any()):
         return ()
     message = b"\0".join((_DOMAIN, purpose.encode(), b""))
     message += lease.to_bytes(8, "big") + part.to_bytes(4, "big") + digest
@@ -109,6 +117,7 @@ def draw(
     numbers = np.frombuffer(hashlib.shake_256(seed).digest(8 * rows), dtype=">u8")
     # Float64 preselects, a little too much; integers decide.
     likely = works * (rate / (1000 * row_work) * (1 + _SLACK)) + _SLACK
+    likely = np.maximum(likely, floors * ((1 + _SLACK) / PPM))
     near = numbers.astype(np.float64) / 2.0**64 <= likely
     if eligible is not None:
         near &= eligible
@@ -116,4 +125,15 @@ def draw(
         row
         for row in np.flatnonzero(near).tolist()
         if int(numbers[row]) * 1000 * row_work < (rate * int(works[row])) << 64
+        or int(numbers[row]) * PPM < int(floors[row]) << 64
     )
+
+
+def least_of(runs: Iterable[tuple[int, int, int]], rows: int) -> NDArray[np.int64]:
+    """Least chances int64 [rows] in parts per million, from what is stored with a part:
+    (first row, row after the last, ppm) for each run of rows that have one.
+    """
+    least = np.zeros(rows, np.int64)
+    for first, stop, ppm in runs:
+        least[first:stop] = ppm
+    return least

@@ -25,6 +25,9 @@ class ScriptedPool:
         self.answers: dict[str, dict] = {}
         self.uploads: list[bytes] = []
         self.created: list[dict] = []
+        self.quote: dict = {}
+        self.quoted: list[dict] = []
+        self.deleted: list[str] = []
         self.asked = 0
         self.on_batch = lambda: None
         pool = self
@@ -66,9 +69,17 @@ class ScriptedPool:
                 if self.path == "/v1/files":
                     pool.uploads.append(body)
                     self.answer(200, {"id": "file-1"})
+                elif self.path == "/api/v1/quotes":
+                    pool.quoted.append(json.loads(body))
+                    self.answer(200, pool.quote)
                 else:
                     pool.created.append(json.loads(body))
                     self.answer(200, {"id": "batch_1", "status": "validating"})
+
+            def do_DELETE(self) -> None:
+                if not self.refused():
+                    pool.deleted.append(self.path.removeprefix("/v1/files/"))
+                    self.answer(200, {"deleted": True})
 
             def do_GET(self) -> None:
                 if self.path in pool.answers:

@@ -217,3 +217,76 @@ def test_ctrl_c_while_waiting_says_how_to_go_on(scripted_pool, key_file, texts, 
 
     assert process.returncode == 130
     assert f"--batch batch_1 --url {scripted_pool.url} --key-file {key_file} --wait" in stderr
+
+
+QUOTE = {
+    "object": "quote",
+    "model": "minilm",
+    "rows": 1_000,
+    "work": 20_000,
+    "unit_price": 3,
+    "pay": 60_000,
+    "check": 29_780,
+    "fee": 1_200,
+    "total": 90_980,
+    "balance": 90_979,
+    "assurance_ppm": 466_331,
+    "requests": {"total": 1_001, "refused": 1},
+}
+
+
+def test_a_quote_shows_every_part_of_the_price_and_hands_nothing_in(scripted_pool, run, texts):
+    scripted_pool.quote = QUOTE
+
+    result = run(texts, "--model", "minilm", "--url", scripted_pool.url, "--quote",
+                 "--assurance", "0.999/0.001")  # fmt: skip
+
+    assert result.exit_code == 0, result.output
+    assert scripted_pool.quoted == [
+        {
+            "input_file_id": "file-1",
+            "endpoint": "/v1/embeddings",
+            "metadata": {"assurance": "0.999/0.001"},
+        }
+    ]
+    assert scripted_pool.created == []
+    assert scripted_pool.deleted == ["file-1"]
+    told = {line.split()[0]: line.split()[1:] for line in result.stdout.splitlines()[1:-1]}
+    assert told["rows"] == ["1,000", "1", "requests", "would", "be", "refused"]
+    assert told["work"] == ["20,000"]
+    assert told["pay"] == ["60,000", "3", "a", "unit", "of", "work"]
+    assert told["checks"] == ["29,780", "each", "row", "at", "least", "with", "46.6331", "%"]
+    assert told["fee"] == ["1,200"]
+    assert told["total"] == ["90,980"]
+    assert told["balance"] == ["90,979", "too", "little"]
+
+
+def test_a_quote_in_json_is_what_the_pool_said(scripted_pool, run, texts):
+    scripted_pool.quote = QUOTE
+
+    result = run(texts, "--model", "minilm", "--url", scripted_pool.url, "--quote", "--json")
+
+    assert json.loads(result.stdout) == {"quote": QUOTE}
+    assert "metadata" not in scripted_pool.quoted[0]
+
+
+def test_the_wish_for_assurance_goes_with_the_batch(scripted_pool, run, texts):
+    result = run(texts, "--model", "minilm", "--url", scripted_pool.url, "--assurance", "full")
+
+    assert result.exit_code == 0, result.output
+    assert scripted_pool.created[0]["metadata"] == {"assurance": "full"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["texts.jsonl", "--quote", "--wait"], "either --quote or --wait"),
+        (["--batch", "b", "--wait", "--quote"], "--assurance and --quote go with FILE"),
+        (["--batch", "b", "--wait", "--assurance", "full"], "--assurance and --quote go with FILE"),
+    ],
+)
+def test_what_does_not_go_together_is_said(run, arguments, why):
+    result = run(*arguments, "--url", "http://127.0.0.1:1")
+
+    assert result.exit_code == 2
+    assert why in result.output

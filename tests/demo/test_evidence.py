@@ -85,7 +85,7 @@ def share(write):
             row_work=1,
             check_rows=b"",
             referee_rows=b"",
-            policy=2,
+            policy=3,
             at=issued + 1.0,
         )
 

@@ -192,7 +192,7 @@ class FakeCore:
                 over=(),
                 check_rows=(),
                 referee_rows=(),
-                policy=2,
+                policy=3,
                 won=(Won(opened.job, number, 0, rows, 0),),
                 at=at,
             ),

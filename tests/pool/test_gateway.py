@@ -178,6 +178,10 @@ async def test_a_stranger_is_sent_away_in_time(tmp_path: Path, autojump_clock: M
         ("127.0.0.1", ""),
         ("::1", ""),
         ("", ""),
+        ("::ffff:203.0.113.9", "203.0.113.0/24"),
+        ("::ffff:127.0.0.1", ""),
+        ("fe80::1%eth0", "fe80::/48"),
+        ("192.168.1.7", "192.168.1.0/24"),
     ],
 )
 def test_network_groups(address: str, group: str) -> None:

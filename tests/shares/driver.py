@@ -297,6 +297,8 @@ class House:
         check_budget: int | None = None,
         direct: bool = False,
         model: str = MODEL,
+        assurance_ppm: int = 0,
+        trusted: bool = False,
     ) -> list[fx.Effect]:
         """Open a job of ``rows`` rows in ``blocks`` blocks."""
         works = np.full(rows, work, np.int64) if isinstance(work, int) else np.array(work, np.int64)
@@ -317,8 +319,14 @@ class House:
             rows=rows,
             work=total,
             price=price,
-            check_budget=total * price * 3 // 100 if check_budget is None else check_budget,
+            check_budget=(
+                total * price * (30_000 + assurance_ppm) // 1_000_000
+                if check_budget is None
+                else check_budget
+            ),
             row_bytes=64,
+            assurance_ppm=assurance_ppm,
+            trusted=trusted,
         )
         self.jobs[job] = StoredJob(opened, packed)
         return self.handle(opened)
@@ -337,6 +345,7 @@ class House:
         model: str | None = MODEL,
         resumed: bool = True,
         suggested: int = 0,
+        group: str = "",
     ) -> PlayedRig:
         """A rig connects and stages the model."""
         played = self.rigs.setdefault((account, rig), PlayedRig(account, rig))
@@ -354,6 +363,7 @@ class House:
                 credit=credit,
                 resumed=resumed,
                 suggested=suggested,
+                group=group,
             )
         )
         if model is not None and played.session is not None:
@@ -536,6 +546,8 @@ class House:
                     cancelled=job.cancelled,
                     created=job.opened.at,
                     check_budget=job.opened.check_budget,
+                    assurance_ppm=job.opened.assurance_ppm,
+                    trusted=job.opened.trusted,
                     cleared_rows=sum(len(job.blocks[no][0]) for no in job.cleared),
                     cleared_work=sum(int(job.blocks[no][1].sum()) for no in job.cleared),
                 )

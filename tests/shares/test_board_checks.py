@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from driver import KEY, House, PlayedRig
@@ -66,7 +68,7 @@ def test_a_part_stores_what_its_draw_needs(of) -> None:
     mine = np.array([works[row] for _, _, row in lease.keys])
     again = draw(KEY, REFEREE, part.lease, 0, part.digest, mine, 40_000, part.row_work)
 
-    assert (part.epoch, part.policy) == (1, 2)
+    assert (part.epoch, part.policy) == (1, 3)
     assert part.check_rate_ppm == part.referee_rate_ppm == 40_000
     assert part.row_work == 100_000, "what the rig was known for before this part"
     assert part.referee_rows == again
@@ -306,3 +308,51 @@ def test_an_idle_newcomer_does_not_wait_for_a_busy_checker(of) -> None:
 
     house.referee = True
     assert of(house.tick(1), fx.RefereeWanted)
+
+
+def _checkers(house: House) -> set[str]:
+    return {ended.checker.split(".")[0] for ended in house.ended.values()}
+
+
+@pytest.mark.parametrize(
+    ("separate", "ben", "checkers"),
+    [
+        (True, "192.0.2.0/24", {"referee"}),
+        (True, "198.51.100.0/24", {"ben", "referee"}),
+        (False, "192.0.2.0/24", {"ben", "referee"}),
+        (True, "", {"ben", "referee"}),
+    ],
+)
+def test_nobody_checks_a_rig_of_its_own_network_block(
+    separate: bool, ben: str, checkers: set[str]
+) -> None:
+    """Unless the policy allows it; whoever is on the pool's own machine has no block."""
+    house = House(replace(CHECKED, separate_groups=separate))
+    house.established("anna")
+    house.established("ben")
+    first = house.connect("anna", credit=2, group="192.0.2.0/24")
+    house.open_job(rows=100, check_budget=10_000)
+    second = house.connect("ben", credit=2, group=ben)
+    house.at += 1
+    house.submit(first)
+    while second.leases:
+        house.at += 1
+        house.submit(second)
+    house.tick(100)
+    mine = {
+        house.ended[check].checker.split(".")[0]
+        for check, drawn in house.drawn.items()
+        if check in house.ended and house.shares[drawn.lease].issued.account == "anna"
+    }
+
+    assert mine <= checkers
+    assert ("ben" in mine) == ("ben" in checkers)
+
+
+def test_loopback_is_nobody_s_neighbour() -> None:
+    """Two rigs without a block check one another, as in a demonstration on one machine."""
+    house = House(CHECKED)
+    anna, ben = _two(house, rows=200)
+    house.work(anna, ben)
+
+    assert {"anna", "ben"} <= _checkers(house)

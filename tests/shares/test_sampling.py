@@ -9,7 +9,7 @@ import hypothesis.strategies as st
 import numpy as np
 from hypothesis import given
 
-from shares.trust.sampling import CHECK, REFEREE, draw, rate_ppm
+from shares.trust.sampling import CHECK, REFEREE, draw, least_of, rate_ppm
 from shares.trust.standing import Standing
 
 KEY = bytes(range(32))
@@ -193,3 +193,37 @@ def test_eligibility_only_takes_rows_away(eligible: list[bool]) -> None:
     some = draw(KEY, CHECK, 5, 0, DIGEST, works, 300_000, 20_500, np.array(eligible))
 
     assert some == tuple(row for row in everything if eligible[row])
+
+
+def test_a_least_chance_is_a_row_s_own_whatever_its_work() -> None:
+    """Of rows of work 1 and 1,000 alike half are drawn; the others keep their rate of 1 %."""
+    works = np.array([1, 1_000] * 10_000, np.int64)
+    least = least_of([(0, 10_000, 500_000)], len(works))
+    drawn = np.array(draw(KEY, CHECK, 7, 0, DIGEST, works, 10_000, 1_000_000, None, least))
+    light = (works[drawn] == 1) & (drawn < 10_000)
+    heavy = (works[drawn] == 1_000) & (drawn < 10_000)
+
+    assert abs(light.sum() - 2_500) < 150
+    assert abs(heavy.sum() - 2_500) < 150
+    assert abs((drawn >= 10_000).sum() - 50) < 35
+
+
+def test_a_least_chance_only_adds_rows() -> None:
+    works = np.full(5_000, 100, np.int64)
+    plain = set(draw(KEY, CHECK, 7, 0, DIGEST, works, 40_000, 100_000))
+    raised = set(draw(KEY, CHECK, 7, 0, DIGEST, works, 40_000, 100_000, None, 200_000))
+
+    assert plain < raised
+    assert set(draw(KEY, CHECK, 7, 0, DIGEST, works, 40_000, 100_000, None, 20_000)) == plain
+    assert len(draw(KEY, CHECK, 7, 0, DIGEST, works, 0, 100_000, None, 1_000_000)) == 5_000
+
+
+def test_the_least_chance_is_exact_at_its_edge() -> None:
+    """Drawn below the chance and not at it, in integers, for every row of a part."""
+    works = np.ones(2_000, np.int64)
+    message = b"inferpool/draw/1\0check\0" + (7).to_bytes(8, "big") + bytes(4) + DIGEST
+    seed = hmac.digest(KEY, message, "sha256")
+    numbers = np.frombuffer(hashlib.shake_256(seed).digest(8 * 2_000), dtype=">u8")
+    expected = {row for row, number in enumerate(numbers.tolist()) if number * 10 < 3 << 64}
+
+    assert set(draw(KEY, CHECK, 7, 0, DIGEST, works, 1, 10**9, None, 300_000)) == expected

@@ -36,7 +36,7 @@ class Published:
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
-    """Two jobs with honest rigs, a liar, a crash of the pool and several epochs."""
+    """Two jobs, one with assurance, with honest rigs, a liar, a crash of the pool and several epochs."""
     told = Published()
 
     async def history(world: World) -> None:
@@ -44,7 +44,8 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
         world.add_rigs(6, 5.0, 40.0)
         world.add_rig("liar", "rig", 20.0, falsehood=0.01)
         await world.start_rigs()
-        jobs = [await world.open_job("carol", 6_000) for _ in range(2)]
+        jobs = [await world.open_job("carol", 6_000)]
+        jobs.append(await world.open_job("carol", 6_000, assurance="0.99/0.01"))
         await world.sleep_until(70)
         assert await world.die_at_commit(1, unless=jobs[1].over)
         await world.start_pool()
@@ -137,6 +138,11 @@ def _pick(told: dict[str, Any]) -> None:
     part["draw"]["checks"].append({"row": row, "by": "rig", "outcome": "matched"})
 
 
+def _unbought(told: dict[str, Any]) -> None:
+    part = _first(told["parts"], lambda p: p["draw"]["least"] and p["draw"]["check_rows"])
+    part["draw"]["least"] = []
+
+
 def _unasked(told: dict[str, Any]) -> None:
     part = _first(told["parts"], lambda p: p["why"] == "held" and not p["suspect"])
     rows = {c["row"] for c in part["draw"]["checks"]}
@@ -185,6 +191,7 @@ def _lenient(told: dict[str, Any]) -> None:
     [
         (_spare, "had to be drawn and were not"),
         (_pick, "were drawn and had not to be"),
+        (_unbought, "were drawn and had not to be"),
         (_unasked, "were checked and not drawn"),
         (_forgotten, "were drawn and not checked"),
         (_harder, "follows from its hold"),

@@ -39,6 +39,7 @@ from pool.store.escrow import deposit
 from pool.store.jobs import add_job, move_job
 from shares.board.effects import Effect, JobClosed, Record
 from shares.board.events import Event
+from shares.trust.assurance import parse_assurance
 
 START = 1_750_000_000.0  # the pool's clock when a simulation begins
 REFEREE_ROWS_A_SECOND = 2_000.0
@@ -346,7 +347,9 @@ class World:
 
     # ── jobs ─────────────────────────────────────────────────────────────────
 
-    async def open_job(self, customer: str, rows: int, *, direct: bool = False) -> SimJob:
+    async def open_job(
+        self, customer: str, rows: int, *, direct: bool = False, assurance: str | None = None
+    ) -> SimJob:
         """Pack, price and open a job of ``rows`` random rows."""
         assert self.pool is not None
         model = self.pool.models.get("blake2b")
@@ -385,7 +388,9 @@ class World:
             )
             place = job_place(number)
             store_blocks(self.store, place, report)
-            reserve_and_pack(connection, number, customer, place, report, self.config.money, at)
+            wish = parse_assurance(assurance)
+            money = self.config.money
+            reserve_and_pack(connection, number, customer, place, report, money, at, wish)
         job = self.jobs[number] = SimJob(number, customer, tokens, self.now, direct)
         await self.pool.core.open_job(number)
         return job

@@ -145,9 +145,10 @@ class Bookmaker:
             over=(),
             check_rows=(0,),
             referee_rows=(),
-            policy=2,
+            policy=3,
             won=tuple(won),
             at=self.at,
+            least=((0, rows, 250_000),),
         )
         return record, {payload: values(lease, part, rows)}
 

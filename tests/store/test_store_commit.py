@@ -61,6 +61,7 @@ def test_a_part_is_named_only_with_its_bytes(books: Bookmaker) -> None:
     stored = books.store.log.read(part["log"], part["offset"], part["bytes"])
     assert stored == values(lease, 0, 10)
     assert msgspec.msgpack.decode(part["check_rows"]) == [0]
+    assert msgspec.msgpack.decode(part["least"]) == [[0, part["rows"], 250_000]]
     assert (won["job"], won["block"], won["start"], won["stop"]) == (job, 0, 0, 10)
     assert only(books.store, schema.lease)["verdict"] == "accepted"
     credit = only(books.store, schema.credit)
