@@ -6,8 +6,10 @@ them in the same order on every machine.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -185,6 +187,19 @@ class Lease:
     claims: dict[RowKey, int] = field(default_factory=dict)  # rows the referee must speak on
     matched: int = 0  # checks of it that ended well
     suspect: bool = False  # its rig was wrong elsewhere: every row is checked
+    offsets: list[int] = field(init=False)  # row of the share where each segment begins
+    # {(job, block): (first row of the block, row of the share) of each segment, ascending}
+    places: dict[tuple[int, int], list[tuple[int, int]]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        # A share with checks has about as many segments as rows: they are looked up, not walked.
+        self.offsets = [0, *accumulate(segment.rows for segment in self.segments)]
+        self.places = {}
+        for segment, offset in zip(self.segments, self.offsets, strict=False):
+            place = (segment.job, segment.block)
+            self.places.setdefault(place, []).append((segment.start, offset))
+        for begins in self.places.values():
+            begins.sort()
 
     @property
     def account(self) -> str:
@@ -203,25 +218,27 @@ class Lease:
     def pieces(self, first: int, stop: int) -> Iterator[tuple[Segment, int, int, int]]:
         """The segments under rows ``first:stop`` of the share, each as (segment, start and stop
         inside its block, row of the share where it begins)."""
-        offset = 0
-        for segment in self.segments:
-            low, high = max(first, offset), min(stop, offset + segment.rows)
-            if low < high:
-                shift = segment.start - offset
-                yield segment, low + shift, high + shift, low
-            offset += segment.rows
+        if first >= stop:
+            return
+        begin = bisect_right(self.offsets, first) - 1
+        for number in range(max(0, begin), len(self.segments)):
+            segment, offset = self.segments[number], self.offsets[number]
             if offset >= stop:
                 return
+            low, high = max(first, offset), min(stop, offset + segment.rows)
+            shift = segment.start - offset
+            yield segment, low + shift, high + shift, low
 
     def find(self, key: RowKey) -> int:
         """Which row of the share is this row of a block. Raises ``KeyError``."""
-        place, row = key[:2], key[2]
-        offset = 0
-        for segment in self.segments:
-            inside = segment.start <= row < segment.stop
-            if inside and (segment.job, segment.block) == place:
-                return offset + row - segment.start
-            offset += segment.rows
+        job, block, row = key
+        begins = self.places.get((job, block), [])
+        number = bisect_right(begins, row, key=lambda begin: begin[0]) - 1
+        if number >= 0:
+            start, offset = begins[number]
+            segment = self.segments[bisect_right(self.offsets, offset) - 1]
+            if row < segment.stop:
+                return offset + row - start
         raise KeyError(key)
 
     def job_of(self, row: int) -> int:
@@ -231,7 +248,7 @@ class Lease:
 
     def part_of(self, row: int) -> int:
         """Number of the accepted part that holds a row of the share."""
-        return int(np.searchsorted(self.part_starts, row, side="right")) - 1
+        return bisect_right(self.part_starts, row) - 1
 
 
 @dataclass(slots=True, eq=False)
