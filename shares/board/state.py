@@ -6,13 +6,14 @@ them in the same order on every machine.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shares.blocks import Kind, Segment, pieces
+from shares.blocks import Kind, Segment, offsets_of, pieces
 from shares.board.effects import Effect, Noted, RefereeWanted, TrustChanged
 from shares.policy import Policy
 from shares.results import DIGEST_BYTES
@@ -185,6 +186,19 @@ class Lease:
     claims: dict[RowKey, int] = field(default_factory=dict)  # rows the referee must speak on
     matched: int = 0  # checks of it that ended well
     suspect: bool = False  # its rig was wrong elsewhere: every row is checked
+    offsets: tuple[int, ...] = field(init=False)  # row of the share where each segment begins
+    # {(job, block): (first row of the block, row of the share) of each segment, ascending}
+    places: dict[tuple[int, int], list[tuple[int, int]]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        # A share with checks has about as many segments as rows: they are looked up, not walked.
+        self.offsets = offsets_of(self.segments)
+        self.places = {}
+        for segment, offset in zip(self.segments, self.offsets, strict=False):
+            place = (segment.job, segment.block)
+            self.places.setdefault(place, []).append((segment.start, offset))
+        for begins in self.places.values():
+            begins.sort()
 
     @property
     def account(self) -> str:
@@ -202,17 +216,18 @@ class Lease:
 
     def pieces(self, first: int, stop: int) -> Iterator[tuple[Segment, int, int, int]]:
         """The segments under rows ``first:stop`` of the share, as ``shares.blocks.pieces``."""
-        return pieces(self.segments, first, stop)
+        return pieces(self.segments, first, stop, self.offsets)
 
     def find(self, key: RowKey) -> int:
         """Which row of the share is this row of a block. Raises ``KeyError``."""
-        place, row = key[:2], key[2]
-        offset = 0
-        for segment in self.segments:
-            inside = segment.start <= row < segment.stop
-            if inside and (segment.job, segment.block) == place:
-                return offset + row - segment.start
-            offset += segment.rows
+        job, block, row = key
+        begins = self.places.get((job, block), [])
+        number = bisect_right(begins, row, key=lambda begin: begin[0]) - 1
+        if number >= 0:
+            start, offset = begins[number]
+            segment = self.segments[bisect_right(self.offsets, offset) - 1]
+            if row < segment.stop:
+                return offset + row - start
         raise KeyError(key)
 
     def job_of(self, row: int) -> int:
@@ -222,7 +237,7 @@ class Lease:
 
     def part_of(self, row: int) -> int:
         """Number of the accepted part that holds a row of the share."""
-        return int(np.searchsorted(self.part_starts, row, side="right")) - 1
+        return bisect_right(self.part_starts, row) - 1
 
 
 @dataclass(slots=True, eq=False)
