@@ -31,6 +31,7 @@ from pool.referee import Compute, Referee
 from pool.settler import Settler
 from pool.store import Store, StoreError
 from pool.store.accounts import find_account
+from pool.webhooks import Webhooks
 from shares.board import Board
 from shares.board.effects import Record
 from stratum.server import open_listeners, parse_address
@@ -188,6 +189,7 @@ async def _serve(
     pool.gateway.http_port = server.port
     runner = BatchRunner(pool.store, pool.core, pool.models, pool.config, pool.clock)
     pool.core.on_job_closed(runner.job_closed)
+    webhooks = Webhooks(pool.store, pool.clock, anywhere=pool.config.http.webhooks_anywhere)
     app = create_app(
         HttpDeps(
             store=pool.store,
@@ -203,6 +205,7 @@ async def _serve(
     async with trio.open_nursery() as parts:
         await parts.start(pool.run_core)
         parts.start_soon(runner.run)
+        parts.start_soon(webhooks.run)
         parts.start_soon(_watch_writers, pool)
         parts.start_soon(_watch_loop, pool)
         parts.start_soon(server.serve, app)

@@ -49,6 +49,7 @@ class HttpConfig(_Section, frozen=True, kw_only=True):
     public_url: str = ""
     max_upload_bytes: _Positive = 16 << 30
     direct_timeout_seconds: _Seconds = 60.0
+    webhooks_anywhere: bool = False
 
 
 class SharesConfig(_Section, frozen=True, kw_only=True):
@@ -233,6 +234,9 @@ public_url = ""
 max_upload_bytes = 17179869184
 # A direct request that is not done by then is refused and refunded.
 direct_timeout_seconds = 60.0
+# Let customers name webhooks without TLS, and on addresses that are not public. Whoever may bring
+# batches can then have this machine send requests into your own network.
+webhooks_anywhere = false
 
 [shares]
 # A share should keep a rig busy for this long, and this much work be in its hands.

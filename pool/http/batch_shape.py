@@ -19,10 +19,12 @@ _MOMENTS = (
 )
 
 
-def batch_shape(row: JobRow, progress: Progress | None, refund: int) -> dict[str, Any]:
+def batch_shape(
+    row: JobRow, progress: Progress | None, refund: int, corrections: int
+) -> dict[str, Any]:
     """``row`` of the table ``job`` as OpenAI's batch, with what we add under ``inferpool``.
 
-    ``refund``: units given back so far.
+    ``refund``: units given back so far; ``corrections``: delivered rows found wrong.
     """
     shape: dict[str, Any] = {
         "id": row.batch,
@@ -61,6 +63,7 @@ def batch_shape(row: JobRow, progress: Progress | None, refund: int) -> dict[str
         "eta": progress.eta if progress else None,
         "price": row.pay_reserved + row.check_reserved + row.fee_reserved,
         "refund": refund,
+        "corrections": corrections,
         "assurance_ppm": row.assurance_ppm,
     }
     return shape

@@ -4,21 +4,32 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx
 import sqlalchemy as sa
 import trio
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from pool.batches.corrections import places_of
 from pool.batches.endpoints import OPERATIONS
-from pool.batches.naming import new_batch_id, window_seconds
+from pool.batches.naming import lines_object, new_batch_id, window_seconds
 from pool.http.auth import customer
 from pool.http.batch_shape import batch_shape
 from pool.http.bodies import expiry_seconds, invalid, page, page_limit, read_object
 from pool.http.deps import HttpDeps, deps_of
 from pool.http.errors import ApiError, JsonResponse
+from pool.store.corrections import correction_count, corrections_of
 from pool.store.files import find_file
-from pool.store.jobs import JobRow, add_job, find_batch, find_job, list_batches, refund_of
+from pool.store.jobs import (
+    JobRow,
+    add_job,
+    block_sizes,
+    find_batch,
+    find_job,
+    list_batches,
+    refund_of,
+)
 from shares.trust.assurance import FIELD, FULL, KEY, AssuranceError, parse_assurance
 
 PARAMETERS = frozenset(
@@ -51,7 +62,7 @@ async def create_batch(request: Request) -> Response:
 
     row = await trio.to_thread.run_sync(insert)
     deps.runner.submitted(row.id)
-    return JsonResponse(_shape(deps, row, 0))
+    return JsonResponse(_shape(deps, row, 0, 0))
 
 
 async def get_batches(request: Request) -> Response:
@@ -61,7 +72,7 @@ async def get_batches(request: Request) -> Response:
     limit = page_limit(request, 20, 100)
     after = request.query_params.get("after")
 
-    def read() -> list[tuple[JobRow, int]]:
+    def read() -> list[tuple[JobRow, int, int]]:
         with deps.store.database.read() as connection:
             edge = None
             if after:
@@ -70,22 +81,24 @@ async def get_batches(request: Request) -> Response:
                     raise invalid("after", "there is no such batch")
                 edge = found.id
             rows = list_batches(connection, account.name, after=edge, limit=limit + 1)
-            return [(row, refund_of(connection, row)) for row in rows]
+            return [
+                (row, refund_of(connection, row), correction_count(connection, row.id))
+                for row in rows
+            ]
 
     rows = await trio.to_thread.run_sync(read)
-    shapes = [_shape(deps, row, refund) for row, refund in rows[:limit]]
+    shapes = [_shape(deps, *one) for one in rows[:limit]]
     return JsonResponse(page(shapes, more=len(rows) > limit))
 
 
 async def get_batch(request: Request) -> Response:
     """One batch."""
-    row, refund = await _find(request)
-    return JsonResponse(_shape(deps_of(request), row, refund))
+    return JsonResponse(_shape(deps_of(request), *await _find(request)))
 
 
 async def cancel_batch(request: Request) -> Response:
     """Stop a batch; what is done is delivered, the rest is not charged."""
-    row, _ = await _find(request)
+    row, _, _ = await _find(request)
     if row.state in ("completed", "failed", "expired", "finalizing"):
         text = f"this batch is {row.state}: there is nothing to cancel"
         raise ApiError(400, "batch_not_cancellable", text)
@@ -93,27 +106,61 @@ async def cancel_batch(request: Request) -> Response:
     return await get_batch(request)
 
 
+async def get_corrections(request: Request) -> Response:
+    """Delivered rows of a batch that turned out wrong, as they were found."""
+    deps = deps_of(request)
+    row, _, _ = await _find(request)
+
+    def read() -> list[dict[str, Any]]:
+        with deps.store.database.read() as connection:
+            found = corrections_of(connection, row.id)
+            blocks = [
+                (deps.store.objects.local_path(name), rows)
+                for name, rows in block_sizes(connection, row.id)
+            ]
+        lines = deps.store.objects.local_path(lines_object(row.id))
+        places = places_of(lines, blocks, [(one.block, one.row) for one in found])
+        return [
+            {
+                "object": "batch.correction",
+                "custom_id": places[one.block, one.row].custom_id,
+                "line": places[one.block, one.row].line,
+                "index": places[one.block, one.row].index,
+                "given": one.given.hex(),
+                "expected": one.expected.hex(),
+                "at": one.at,
+            }
+            for one in found
+        ]
+
+    found = await trio.to_thread.run_sync(read)
+    return JsonResponse({"object": "list", "data": found, "has_more": False})
+
+
 ROUTES = [
     Route("/v1/batches", create_batch, methods=["POST"]),
     Route("/v1/batches", get_batches, methods=["GET"]),
     Route("/v1/batches/{batch}", get_batch, methods=["GET"]),
+    Route("/v1/batches/{batch}/corrections", get_corrections, methods=["GET"]),
     Route("/v1/batches/{batch}/cancel", cancel_batch, methods=["POST"]),
 ]
 
 
-def _shape(deps: HttpDeps, row: JobRow, refund: int) -> dict[str, Any]:
-    return batch_shape(row, deps.core.progress(row.id), refund)
+def _shape(deps: HttpDeps, row: JobRow, refund: int, corrections: int) -> dict[str, Any]:
+    return batch_shape(row, deps.core.progress(row.id), refund, corrections)
 
 
-async def _find(request: Request) -> tuple[JobRow, int]:
+async def _find(request: Request) -> tuple[JobRow, int, int]:
     deps = deps_of(request)
     account = await customer(request)
     name = request.path_params["batch"]
 
-    def read() -> tuple[JobRow, int] | None:
+    def read() -> tuple[JobRow, int, int] | None:
         with deps.store.database.read() as connection:
             row = find_batch(connection, account.name, name)
-            return None if row is None else (row, refund_of(connection, row))
+            if row is None:
+                return None
+            return row, refund_of(connection, row), correction_count(connection, row.id)
 
     found = await trio.to_thread.run_sync(read)
     if found is None:
@@ -146,15 +193,33 @@ def checked_batch(deps: HttpDeps, body: dict[str, Any]) -> dict[str, Any]:
             raise invalid("output_expires_after", "must be an object with anchor and seconds")
         name = "output_expires_after"
         expiry = expiry_seconds(expiry.get("anchor"), expiry.get("seconds"), name)
+    metadata = _metadata(deps, body.get("metadata"))
     return {
+        "webhook": _webhook(deps, metadata),
         "input_file": file,
         "endpoint": endpoint,
         "completion_window": window,
-        "metadata": _metadata(deps, body.get("metadata")),
+        "metadata": metadata,
         "output_expires_after": expiry,
         # The operator's limit holds whatever the customer allows.
         "seconds": min(seconds, deps.config.batches.completion_window_seconds),
     }
+
+
+def _webhook(deps: HttpDeps, metadata: dict[str, str] | None) -> str | None:
+    """The address that the batch names to be told at. Raises ``ApiError``."""
+    text = (metadata or {}).get("webhook")
+    if text is None:
+        return None
+    field = "metadata.webhook"
+    try:
+        url = httpx.URL(text)
+    except httpx.InvalidURL as error:
+        raise invalid(field, f"must be an https address: {error}") from None
+    schemes = ("https", "http") if deps.config.http.webhooks_anywhere else ("https",)
+    if url.scheme not in schemes or not url.host or url.userinfo:
+        raise invalid(field, "must be an https address such as https://example.org/hook")
+    return text
 
 
 def _metadata(deps: HttpDeps, value: object) -> dict[str, str] | None:

@@ -101,6 +101,15 @@ def blocks_of(connection: sa.Connection, job: int) -> list[str]:
     )
 
 
+def block_sizes(connection: sa.Connection, job: int) -> list[tuple[str, int]]:
+    """(object, rows) of a job's blocks, in order."""
+    table = schema.block
+    rows = connection.execute(
+        select(table.c.object, table.c.rows).where(table.c.job == job).order_by(table.c.no)
+    )
+    return [(row.object, row.rows) for row in rows]
+
+
 def jobs_by_state(connection: sa.Connection) -> dict[str, int]:
     """How many batches are in each state."""
     table = schema.job

@@ -109,6 +109,9 @@ job = Table(
     Column("completion_window", String),
     Column("metadata", JSON(none_as_null=True)),
     Column("output_expires_after", Integer),  # seconds
+    Column("webhook", String),  # where its customer wants to hear of it
+    Column("webhook_told", Boolean, nullable=False, default=False),  # that it is over
+    Column("corrections_told", Integer, nullable=False, default=0),
     # validating | in_progress | finalizing | completed | failed | expired | cancelling | cancelled
     Column("state", String, nullable=False, index=True),
     Column("created", Float, nullable=False),
@@ -145,6 +148,9 @@ job = Table(
 
 Index("job_unsettled", job.c.id, sqlite_where=job.c.settled.is_(None))
 
+_untold = job.c.webhook.is_not(None) & ~job.c.webhook_told
+Index("job_untold", job.c.id, sqlite_where=_untold, postgresql_where=_untold)
+
 block = Table(
     "block",
     metadata,
@@ -155,6 +161,23 @@ block = Table(
     Column("work", BigInteger, nullable=False),
     Column("cleared", Boolean, nullable=False, default=False),
 )
+
+# What is to be told to customers: see pool.webhooks.
+webhook_event = Table(
+    "webhook_event",
+    metadata,
+    Column("id", String, primary_key=True),  # evt_…
+    Column("job", ForeignKey("job.id"), nullable=False),
+    Column("type", String, nullable=False),  # batch.completed, …
+    Column("created", Float, nullable=False),
+    Column("body", LargeBinary, nullable=False),  # as it is sent and signed
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("next_at", Float),  # of the next attempt; null when it is over
+    Column("delivered", Float),
+    Column("problem", String),  # of the last attempt
+)
+_due = webhook_event.c.next_at.is_not(None)
+Index("webhook_event_due", webhook_event.c.next_at, sqlite_where=_due, postgresql_where=_due)
 
 # ── shares ────────────────────────────────────────────────────────────────────
 
@@ -305,6 +328,8 @@ refuted = Table(
     Column("offence", Boolean, nullable=False),
     Column("at", Float, nullable=False),
 )
+
+Index("refuted_job", refuted.c.job)
 
 appeal = Table(
     "appeal",

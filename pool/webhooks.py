@@ -1,0 +1,149 @@
+"""Webhooks: customers hear of the end of their batches, and of corrections.
+
+The form is that of the Standard Webhooks specification (1.0.0) with an Ed25519 signature, and the
+bodies are those of OpenAI's webhooks. At least once each: an event is repeated, with longer and
+longer pauses, until its receiver answers 2xx. Redirects are not followed.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+from base64 import b64encode
+from collections.abc import Iterable
+from typing import Any
+
+import httpcore
+import httpx
+import structlog
+import trio
+
+from pool.clock import Clock
+from pool.store import Store
+from pool.store.webhooks import Event, due_events, has_news, note_attempt, write_events
+
+_log = structlog.get_logger("pool.webhooks")
+
+LOOK_SECONDS = 5.0
+_ATTEMPT_SECONDS = 15.0
+_AT_ONCE = 8
+
+
+class Webhooks:
+    """Writes events and sends them. ``anywhere``: also to addresses that are not public."""
+
+    def __init__(self, store: Store, clock: Clock, *, anywhere: bool) -> None:
+        """Nothing is sent before ``run``."""
+        self._store = store
+        self._clock = clock
+        self._backend = PublicOnly(anywhere=anywhere)
+
+    async def run(self) -> None:
+        """Look for what is due until cancelled."""
+        tls = httpx.create_ssl_context()
+        async with httpcore.AsyncConnectionPool(
+            ssl_context=tls, network_backend=self._backend, max_keepalive_connections=0
+        ) as connections:
+            while True:
+                events = await trio.to_thread.run_sync(self._due)
+                async with trio.open_nursery() as nursery:
+                    for event in events:
+                        nursery.start_soon(self._attempt, connections, event)
+                if not events:
+                    await trio.sleep(LOOK_SECONDS)
+
+    def _due(self) -> list[Event]:
+        now, database = self._clock.now(), self._store.database
+        with database.read() as connection:
+            news = has_news(connection)
+        if news:  # mostly there is none: the write lock is left to others
+            with database.write() as connection:
+                write_events(connection, now)
+        with database.read() as connection:
+            return due_events(connection, now, _AT_ONCE)
+
+    async def _attempt(self, connections: httpcore.AsyncConnectionPool, event: Event) -> None:
+        problem = await self._send(connections, event)
+        if problem is not None:
+            _log.warning("a webhook was not delivered", event_id=event.id, problem=problem)
+
+        def note() -> None:
+            with self._store.database.write() as connection:
+                note_attempt(connection, event, problem, self._clock.now())
+
+        await trio.to_thread.run_sync(note)
+
+    async def _send(self, connections: httpcore.AsyncConnectionPool, event: Event) -> str | None:
+        """Try once; returns what went wrong."""
+        timestamp = str(int(self._clock.now()))
+        signed = f"{event.id}.{timestamp}.".encode() + event.body
+        signature = b64encode(self._store.signer.sign(signed)).decode()
+        headers = {
+            "content-type": "application/json",
+            "user-agent": "inferpool",
+            "webhook-id": event.id,
+            "webhook-timestamp": timestamp,
+            "webhook-signature": f"v1a,{signature}",
+        }
+        try:
+            with trio.fail_after(_ATTEMPT_SECONDS):
+                async with connections.stream(
+                    "POST", event.url, headers=list(headers.items()), content=event.body
+                ) as answer:
+                    # Only its status counts: what it says may be long.
+                    return None if 200 <= answer.status < 300 else f"status {answer.status}"
+        except trio.TooSlowError:
+            return f"no answer within {_ATTEMPT_SECONDS:g} s"
+        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as error:
+            return f"{type(error).__name__}: {error}"[:200]
+        except (OSError, ssl.SSLError, ValueError) as error:
+            return f"{type(error).__name__}: {error}"[:200]
+
+
+class PublicOnly(httpcore.AsyncNetworkBackend):
+    """Connects to public addresses only, for customers name the hosts.
+
+    A name is looked up here and the address that was checked is the one that is dialled, so a
+    name that changes in between leads nowhere else.
+    """
+
+    def __init__(self, *, anywhere: bool) -> None:
+        """``anywhere``: check nothing."""
+        self._anywhere = anywhere
+        self._backend = httpcore.TrioBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's interface
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """Dial ``host``. Raises ``httpcore.ConnectError``."""
+        if self._anywhere:
+            address = host
+        else:
+            address = await _public_address(host, port)
+        return await self._backend.connect_tcp(
+            address, port, timeout, local_address, socket_options
+        )
+
+    async def sleep(self, seconds: float) -> None:
+        """As asked."""
+        await trio.sleep(seconds)
+
+
+async def _public_address(host: str, port: int) -> str:
+    try:
+        found = await trio.socket.getaddrinfo(host, port, type=trio.socket.SOCK_STREAM)
+    except OSError as error:
+        raise httpcore.ConnectError(f"{host} cannot be looked up: {error.strerror}") from None
+    addresses = [str(entry[4][0]) for entry in found]
+    for address in addresses:
+        # Whoever answers with one that is not public is not trusted with the others either.
+        if not ipaddress.ip_address(address.partition("%")[0]).is_global:
+            raise httpcore.ConnectError(f"{host} is at {address}, which is not public")
+    if not addresses:
+        raise httpcore.ConnectError(f"{host} has no address")
+    return addresses[0]
