@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry
 from pool.appeals import Appeals
 from pool.batches.runner import BatchRunner
 from pool.clock import Clock
+from pool.closedholds import ClosedHolds
 from pool.config import Config
 from pool.core import Core, verdicts_in
 from pool.epochs import Epochs
@@ -60,6 +61,7 @@ class Pool:
     epochs: Epochs
     settler: Settler
     appeals: Appeals
+    closed_holds: ClosedHolds
     metrics: PoolMetrics
 
     def overview(self) -> dict[str, Any]:
@@ -77,6 +79,7 @@ class Pool:
             nursery.start_soon(self.referee.run)
             nursery.start_soon(self.settler.run)
             nursery.start_soon(self.appeals.run)
+            nursery.start_soon(self.closed_holds.run)
             task_status.started()
 
     async def _keep_epochs(
@@ -152,6 +155,7 @@ def build_pool(
         epochs=epochs or Epochs(store, config.trust.epoch_seconds, policy),
         settler=settler,
         appeals=Appeals(core, referee),
+        closed_holds=ClosedHolds(core, referee, config.trust.hold_seconds),
         metrics=metrics,
     )
 

@@ -1,5 +1,6 @@
 """Closing an account: its token opens nothing any more. What a miner holds stays held as long as
-any hold: ``pool.store.releases`` lets all of it go when that time is over.
+any hold. When that time is over, what it covers is computed again (``pool.closedholds``), and
+``pool.store.releases`` lets all of it go.
 """
 
 from __future__ import annotations

@@ -41,6 +41,11 @@ class Segment:
         return self.stop - self.start
 
 
+def owes(segment: Segment) -> bool:
+    """Whether a segment's rows are held for the customer (a check row is not)."""
+    return segment.kind is not Kind.CHECK
+
+
 def offsets_of(segments: Iterable[Segment]) -> tuple[int, ...]:
     """Row of the share where each segment begins, and where the last one ends."""
     return (0, *accumulate(segment.rows for segment in segments))

@@ -47,19 +47,28 @@ def release_candidates(database: Database, policy: ReleasePolicy, at: float) -> 
 
     A rig keeps the larger of its minimum hold (``minimum_rows`` of its ordinary rows, which light
     rows hardly change) and all it earned within ``hold_seconds``. Of an account that was closed
-    so long ago it keeps no minimum.
+    so long ago it keeps no minimum once all that it covers was computed again and found right
+    (``pool.closedholds``).
     """
     since = at - policy.hold_seconds
     with database.read() as connection:
         held = balances(connection, posting.held(""))
         trust, account = schema.trust, schema.account
         rows = connection.execute(select(trust.c.account, trust.c.rig, trust.c.row_work)).all()
-        over = set(connection.scalars(select(account.c.name).where(account.c.closed <= since)))
+        checked = schema.hold_check.c
+        over = {
+            (row.account, row.rig)
+            for row in connection.execute(
+                select(checked.account, checked.rig)
+                .join(account, account.c.name == checked.account)
+                .where(account.c.closed <= since)
+            )
+        }
         found = []
         for row in rows:
             units = held.get(posting.held(f"{row.account}.{row.rig}"), 0)
             minimum = -(-policy.minimum_rows * row.row_work * policy.price // 1_000)
-            if row.account in over:
+            if (row.account, row.rig) in over:
                 minimum = 0
             if units <= minimum:
                 continue

@@ -61,6 +61,7 @@ trust = Table(
     Column("banned_until", Float, nullable=False),
     Column("row_work", BigInteger, nullable=False),  # thousandths
     Column("proved", JSON, nullable=False, default=dict),  # {model: cleared work of others}
+    Column("forfeits", Integer, nullable=False, default=0),  # of its held pay, so far
 )
 
 # ── models and files ─────────────────────────────────────────────────────────
@@ -428,6 +429,16 @@ forfeit = Table(
     Column("posted", Boolean, nullable=False, default=False),
 )
 Index("forfeit_unposted", forfeit.c.at, sqlite_where=~forfeit.c.posted)
+
+# Holds of closed accounts that the referee computed again and found right.
+hold_check = Table(
+    "hold_check",
+    metadata,
+    Column("account", String, primary_key=True),
+    Column("rig", String, primary_key=True),
+    Column("rows", Integer, nullable=False),
+    Column("at", Float, nullable=False),
+)
 
 # Double entry: the amounts of one transaction add up to zero.
 entry = Table(

@@ -25,6 +25,7 @@ from shares.board.events import (
     DifficultySuggested,
     EpochOpened,
     Event,
+    HoldRefuted,
     HoldReleased,
     JobCancelled,
     JobOpened,
@@ -260,5 +261,6 @@ _HANDLERS: dict[type[Event], Callable[[State, Any], None]] = {
     LeaseReleased: results.released,
     RefereeAnswered: verdicts.answered,
     AppealWon: verdicts.appealed,
+    HoldRefuted: verdicts.hold_refuted,
     LeasingPaused: _paused,
 }

@@ -241,6 +241,7 @@ class TrustChanged(Record):
     banned_until: float
     row_work: int  # its ordinary row: mean over its recent work, in thousandths
     proved: tuple[tuple[str, int], ...] = ()  # (model, others' work of it that was cleared)
+    forfeits: int = 0  # how often held pay of it was forfeited
 
 
 @dataclass(frozen=True, slots=True)

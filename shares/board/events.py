@@ -211,6 +211,18 @@ class RefereeAnswered(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HoldRefuted(Event):
+    """Rows that the hold of a closed account covers are wrong.
+
+    ``rows``: (lease, job, block, row, given, expected), digests.
+    """
+
+    account: str
+    rig: str
+    rows: tuple[tuple[int, int, int, int, bytes, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AppealWon(Event):
     """The referee, run again, gave a rejected share's digests: its rig was right.
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from shares.blocks import Kind, Segment
+from shares.blocks import Kind, Segment, owes
 from shares.board import leases, room
 from shares.board.rows import Rows
-from shares.board.state import LEASED, Block, Laggard, Lease, Rig, State, owes
+from shares.board.state import LEASED, Block, Laggard, Lease, Rig, State
 
 _TOKEN_BYTES = 4
 

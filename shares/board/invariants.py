@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from shares.blocks import owes
 from shares.board import checks
-from shares.board.state import CLEARED, DONE, LEASED, OPEN, Block, Job, Lease, State, owes
+from shares.board.state import CLEARED, DONE, LEASED, OPEN, Block, Job, Lease, State
 from shares.results import DIGEST_BYTES
 
 

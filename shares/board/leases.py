@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from shares.blocks import Segment
+from shares.blocks import Segment, owes
 from shares.board import checks, room, rows
 from shares.board.effects import Cancel, Disconnect, LeaseEnded, LeaseIssued, Notify, SetDifficulty
-from shares.board.state import Block, Lease, Rig, State, Task, owes
+from shares.board.state import Block, Lease, Rig, State, Task
 from shares.vardiff import clamp
 
 _SLOWEST = 3600.0  # seconds; a deadline further away than a day says nothing

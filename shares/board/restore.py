@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from shares.blocks import Kind
+from shares.blocks import Kind, owes
 from shares.board import checks, jobs, leases, recounts, rows, verdicts
 from shares.board.snapshot import OpenJob, Snapshot, StoredLease
-from shares.board.state import CLEARED, DONE, Block, Check, Credit, Lease, State, owes
+from shares.board.state import CLEARED, DONE, Block, Check, Credit, Lease, State
 from shares.policy import Policy
 from shares.results import DIGEST_BYTES
 

@@ -9,7 +9,7 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
-from shares.blocks import Kind, Segment
+from shares.blocks import Kind, Segment, owes
 from shares.board import checks, leases, progress, rows
 from shares.board.effects import (
     Accepted,
@@ -21,7 +21,7 @@ from shares.board.effects import (
     Won,
 )
 from shares.board.events import LeaseReleased, PartMalformed, PartSubmitted
-from shares.board.state import CLEARED, DONE, Block, Check, Credit, Job, Lease, RowKey, State, owes
+from shares.board.state import CLEARED, DONE, Block, Check, Credit, Job, Lease, RowKey, State
 from shares.results import DIGEST_BYTES, part_digest
 from shares.trust.sampling import (
     CHECK,

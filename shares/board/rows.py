@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from shares.board.state import CLEARED, DONE, LEASED, OPEN, Block, Job, Lease, Rig, State, owes
+from shares.blocks import owes
+from shares.board.state import CLEARED, DONE, LEASED, OPEN, Block, Job, Lease, Rig, State
 
 Rows = NDArray[np.intp]  # positions in a block, ascending
 

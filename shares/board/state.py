@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from shares.blocks import Kind, Segment, offsets_of, pieces
+from shares.blocks import Segment, offsets_of, pieces
 from shares.board.effects import Effect, Noted, RefereeWanted, TrustChanged
 from shares.policy import Policy
 from shares.results import DIGEST_BYTES
@@ -460,9 +460,5 @@ def trust_record(standing: Standing) -> TrustChanged:
         banned_until=standing.banned_until,
         row_work=standing.row_work,
         proved=tuple(standing.proved.items()),
+        forfeits=standing.forfeits,
     )
-
-
-def owes(segment: Segment) -> bool:
-    """Whether a segment's rows are held for the customer (a check row is not)."""
-    return segment.kind is not Kind.CHECK

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from shares.blocks import owes
 from shares.board import checks, jobs, leases, recounts, rows
 from shares.board.effects import (
     AppealGranted,
@@ -25,8 +26,8 @@ from shares.board.effects import (
     RowRefuted,
     ShareJudged,
 )
-from shares.board.events import AppealWon, RefereeAnswered
-from shares.board.state import Block, Case, Job, Lease, Rig, RowKey, State, owes
+from shares.board.events import AppealWon, HoldRefuted, RefereeAnswered
+from shares.board.state import Block, Case, Job, Lease, Rig, RowKey, State
 from shares.results import DIGEST_BYTES
 from shares.trust.standing import Standing
 
@@ -121,6 +122,14 @@ def _decide(state: State) -> None:
             state.emit(RowRefuted(number, job, block_no, row, given, expected, offence, state.at))
     for recount in list(state.recounts.values()):
         recounts.end_if_done(state, recount)
+
+
+def hold_refuted(state: State, event: HoldRefuted) -> None:
+    """Rows that a closed account was paid for are wrong: it loses what is held for them."""
+    rig = state.rig((event.account, event.rig))
+    for lease, job, number, row, given, expected in event.rows:
+        state.emit(RowRefuted(lease, job, number, row, given, expected, True, state.at))
+    _offend(state, rig, event.rows[0][0])
 
 
 # ── the referee takes its word back ──────────────────────────────────────────
@@ -364,9 +373,10 @@ def _fine(state: State, rig: Rig, lease: int, job: Job, *, by_referee: bool) -> 
 
 
 def _forfeit(standing: Standing, units: int, reason: str, lease: int, at: float) -> HeldForfeited:
-    # An offence and a first wrong row are the only reasons, so their sum numbers them.
-    number = standing.offences + standing.isolated
-    return HeldForfeited(standing.account, standing.rig, units, number, reason, lease, at)
+    standing.forfeits += 1
+    return HeldForfeited(
+        standing.account, standing.rig, units, standing.forfeits, reason, lease, at
+    )
 
 
 def _suspect(state: State, rig: Rig) -> None:

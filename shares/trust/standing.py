@@ -29,6 +29,7 @@ class Standing:
     offences: int = 0
     banned_until: float = 0.0
     row_work: int = 0  # its ordinary row: mean over its recent work, in thousandths
+    forfeits: int = 0  # how often held pay of it was forfeited
     proved: dict[str, int] = field(default_factory=dict)  # {model: others' work it cleared}
 
     def established(self, policy: Policy, model: str) -> bool:

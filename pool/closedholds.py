@@ -1,0 +1,74 @@
+"""Closed accounts: before a hold is released, the referee computes all that it covers again."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import structlog
+import trio
+
+from pool.core import Core
+from pool.referee import Referee
+from pool.store.closedholds import HoldRow, holds_to_check, mark_clean, rows_of_hold
+from shares.board.effects import RefereeWanted
+from shares.board.events import HoldRefuted
+
+_log = structlog.get_logger("pool.closedholds")
+
+LOOK_SECONDS = 60.0
+
+
+class ClosedHolds:
+    """Checks one hold after the other, when the referee has nothing urgent to do."""
+
+    def __init__(self, core: Core, referee: Referee, hold_seconds: float) -> None:
+        """``hold_seconds``: how long after its closing an account's holds are looked at."""
+        self._core = core
+        self._referee = referee
+        self._hold_seconds = hold_seconds
+        self._forfeited: set[tuple[str, str]] = set()  # the board was told; not yet posted
+
+    async def run(self) -> None:
+        """Look for closed accounts until cancelled. What a restart interrupts begins anew."""
+        while True:
+            for account, rig in await self._core.in_thread(self._waiting):
+                if (account, rig) not in self._forfeited:
+                    await self._check(account, rig)
+            await trio.sleep(LOOK_SECONDS)
+
+    def _waiting(self) -> list[tuple[str, str]]:
+        with self._core.store.database.read() as connection:
+            return holds_to_check(connection, self._hold_seconds, self._core.clock.now())
+
+    async def _check(self, account: str, rig: str) -> None:
+        def covered() -> list[HoldRow]:
+            with self._core.store.database.read() as connection:
+                return rows_of_hold(connection, account, rig)
+
+        wrong, checked = [], 0
+        by_block: dict[tuple[str, str, int, int], list[HoldRow]] = defaultdict(list)
+        for row in await self._core.in_thread(covered):
+            by_block[row.model, row.operation, row.job, row.block].append(row)
+        for (model, operation, job, block), rows in by_block.items():
+            if not self._core.store.block_path(job, block).exists():
+                continue  # of a direct request: its rows are gone
+            numbers = tuple(sorted({row.row for row in rows}))
+            order = RefereeWanted(model, operation, job, block, numbers, urgent=False)
+            truth = await self._referee.compute(order)
+            checked += len(numbers)
+            wrong += [(row, truth[row.row]) for row in rows if truth[row.row] != row.digest]
+        now = self._core.clock.now()
+        _log.info("hold checked", account=account, rig=rig, rows=checked, wrong=len(wrong))
+        if wrong:
+            self._forfeited.add((account, rig))
+            facts = tuple(
+                (row.lease, row.job, row.block, row.row, row.digest, expected)
+                for row, expected in wrong
+            )
+            self._core.handle(HoldRefuted(at=now, account=account, rig=rig, rows=facts))
+        else:
+            await self._core.in_thread(self._mark_clean, account, rig, checked, now)
+
+    def _mark_clean(self, account: str, rig: str, rows: int, at: float) -> None:
+        with self._core.store.database.write() as connection:
+            mark_clean(connection, account, rig, rows, at)

@@ -1,0 +1,109 @@
+"""A closed account: what its hold covers is computed again; it is released, or forfeited."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import trio
+from audit import check_money
+from sqlalchemy import select, update
+from world import World, settings, simulate
+
+from pool import closedholds
+from pool.closing import close_account
+from pool.settler import settlement_policy
+from pool.store import schema
+from pool.store.closedholds import rows_of_hold
+from pool.store.ledger import balances, check_ledger
+from shares.board.effects import HeldForfeited, RowRefuted
+
+HOLD = 40.0
+
+
+async def _worked(world: World) -> int:
+    """Anna works and leaves; returns what she holds."""
+    world.customer("carol")
+    rigs = world.add_rigs(2, 10.0, 20.0)
+    anna = world.add_rig("anna", "rig", 20.0)
+    await world.start_rigs()
+    job = await world.open_job("carol", 1_500)
+    await job.over.wait()
+    await world.settle()
+    check_money(world, job)
+    await anna.leave()
+    await trio.sleep(1)
+    assert rigs
+    return held(world)
+
+
+def held(world: World) -> int:
+    with world.store.database.read() as connection:
+        check_ledger(connection)
+        return balances(connection, "held:anna").get("held:anna.rig", 0)
+
+
+def available(world: World) -> int:
+    with world.store.database.read() as connection:
+        return balances(connection, "available:anna").get("available:anna", 0)
+
+
+def close(world: World) -> None:
+    policy = settlement_policy(world.config)
+    close_account(world.store.database, "anna", policy, world.epoch + world.now)
+
+
+async def an_honest_miner_leaves(world: World) -> None:
+    units = await _worked(world)
+    with world.store.database.read() as connection:
+        covered = rows_of_hold(connection, "anna", "rig")
+    assert units > 0
+    assert len(covered) >= units, "a row pays a unit here, so all that is held is covered"
+    close(world)
+    await trio.sleep(HOLD - 5)
+    assert held(world) == units, "released before its time"
+    await trio.sleep(3 * closedholds.LOOK_SECONDS + 60)
+    await world.settle()
+
+    assert (held(world), available(world)) == (0, units)
+    with world.store.database.read() as connection:
+        (checked,) = connection.execute(select(schema.hold_check)).all()
+    assert checked.rows == len({(row.job, row.block, row.row) for row in covered})
+
+
+def test_an_honest_hold_is_released_when_it_was_computed_again(tmp_path: Path) -> None:
+    """Every row of it, not before the hold's time."""
+    simulate(6, tmp_path, an_honest_miner_leaves, config=settings(trust={"hold_seconds": HOLD}))
+
+
+async def a_cheat_leaves(world: World) -> None:
+    units = await _worked(world)
+    with world.store.database.write() as connection:
+        covered = rows_of_hold(connection, "anna", "rig")
+        false = covered[len(covered) // 2]
+        part = schema.part
+        for row in connection.execute(select(part).where(part.c.lease == false.lease)).all():
+            connection.execute(
+                update(part)
+                .where(part.c.lease == row.lease, part.c.no == row.no)
+                .values(digests=row.digests.replace(false.digest, b"x" * 16))
+            )
+    close(world)
+    await trio.sleep(HOLD + 3 * closedholds.LOOK_SECONDS + 60)
+    await world.settle()
+
+    assert (held(world), available(world)) == (0, 0)
+    (forfeit,) = [r for _, r in world.records if isinstance(r, HeldForfeited)]
+    assert (forfeit.account, forfeit.units, forfeit.reason) == ("anna", units, "offence")
+    (refuted,) = [r for _, r in world.records if isinstance(r, RowRefuted)]
+    assert (refuted.job, refuted.block, refuted.row) == (false.job, false.block, false.row)
+    assert (refuted.given, refuted.expected) == (b"x" * 16, false.digest)
+    with world.store.database.read() as connection:
+        check_ledger(connection)
+        assert not connection.execute(select(schema.hold_check)).all()
+
+
+@pytest.mark.parametrize("seed", [6, 7])
+def test_one_false_row_in_a_closed_hold_forfeits_it(seed: int, tmp_path: Path) -> None:
+    """However well it was hidden until then."""
+    simulate(seed, tmp_path, a_cheat_leaves, config=settings(trust={"hold_seconds": HOLD}))
