@@ -64,6 +64,7 @@ ATTACKS: tuple[Attack, ...] = (
     Attack("copies of another account's results", one(s.Copied), loud=True),
     Attack("smaller model, fewer bits", one(s.Cheaper), loud=True),
     Attack("truncated inputs", one(s.Truncated), loud=True),
+    Attack("a stale table of answers", one(s.StaleTable), loud=True),
     Attack("1 row in 2 false", one(lambda: s.Sometimes(2)), loud=True),
     Attack("1 row in 10 false", one(lambda: s.Sometimes(10)), loud=True),
     Attack("1 row in 100 false", one(lambda: s.Sometimes(100)), luck=2.0),
@@ -72,7 +73,7 @@ ATTACKS: tuple[Attack, ...] = (
     Attack("false in short shares only", one(lambda: s.Sometimes(4, s.short_shares)), luck=5.0),
     Attack("false at the job's end only", one(lambda: s.Sometimes(4, s.job_ends)), luck=10.0),
     Attack(
-        "false at low rates only, 1 in 20", one(lambda: s.Sometimes(20, s.after(120))), luck=5.0
+        "false at low rates only, 1 in 20", one(lambda: s.Sometimes(20, s.after(120))), luck=15.0
     ),
     Attack("sleeper", one(lambda: s.Sometimes(1, s.after(120))), loud=True),
     Attack("forgiven once", one(s.Forgiven), luck=25.0),
@@ -117,7 +118,16 @@ ATTACKS: tuple[Attack, ...] = (
     ),
     Attack("checker that accuses", one(s.AccusingChecker), rows=2_400, speed=40.0),
     Attack("a customer with a cheating rig", one(lambda: s.Sometimes(50)), customer=True, luck=5.0),
+    # Twelve accounts whose every share is disputed: the referee computes them all.
+    Attack("referee flooding, 12 accounts", ring(12, lambda: s.Sometimes(2))),
+    Attack("a right table of answers", one(s.Table), blameless=True, luck=250.0, gain=750.0),
     Attack("another account's name", thief, blameless=True),
     Attack("bit flip on an honest rig", one(lambda: s.BitFlip(100))),
     Attack("a fault of one engine kind, 3 accounts", ring(3, lambda: s.Colluding(50, "kind"))),
+    # The rows were chosen by the customer, who would like to have them for nothing.
+    Attack(
+        "a customer whose rows trigger such a fault",
+        ring(3, lambda: s.Colluding(10, "kind")),
+        customer=True,
+    ),
 )

@@ -118,6 +118,17 @@ class Truncated(Strategy):
         return answer
 
 
+class StaleTable(Strategy):
+    """Looks half of the rows up in a table that was made with another model."""
+
+    def answer(self, task: Task) -> Answer:
+        answer = Answer.honest(task)
+        for row, tokens in enumerate(task.rows):
+            if one_in(tokens, 2, "table"):
+                answer.fake(row, falsehood(tokens, "table"))
+        return answer
+
+
 # ── quiet ─────────────────────────────────────────────────────────────────────
 
 
@@ -258,6 +269,20 @@ class Resumer(Strategy):
     def answer(self, task: Task) -> Answer:
         task.rig.unplug()
         return Answer.honest(task)
+
+
+# ── without a falsehood ──────────────────────────────────────────────────────
+
+
+class Table(Strategy):
+    """Looks half of the rows up in a table that it computed before: its answers are right."""
+
+    def answer(self, task: Task) -> Answer:
+        answer = Answer.honest(task)
+        for row, tokens in enumerate(task.rows):
+            if one_in(tokens, 2, "table"):
+                answer.effort[row] = 0.0
+        return answer
 
 
 # ── as checkers ───────────────────────────────────────────────────────────────

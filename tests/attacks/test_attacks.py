@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 from attacks import ATTACKS
-from campaign import Attack
+from campaign import Attack, run
 from expected import best_gain
 from matrix import DOCUMENT, HEAD, line, measured, written, wrongs
 
@@ -42,3 +45,18 @@ def test_no_cheat_pays(rows: int, colluding: bool) -> None:
     gain = best_gain(rows, max(60, 6_000 // rows), colluding=colluding)
 
     assert (gain.clean, gain.spent) == (0.0, 0.0)
+
+
+def test_a_flood_of_disputes_holds_up_nobody(tmp_path: Path) -> None:
+    """Twelve accounts whose every share the referee must look at cost an honest pool little time,
+    of the simulated kind: each is banned before it has taken much."""
+    (flood,) = (attack for attack in ATTACKS if attack.name.startswith("referee flooding"))
+    (tmp_path / "flood").mkdir()
+    (tmp_path / "calm").mkdir()
+    flooded = run(flood, 3, tmp_path / "flood")
+    calm = run(replace(flood, recruit=lambda *_: []), 3, tmp_path / "calm")
+
+    assert flooded.finished
+    assert flooded.banned == flooded.attackers == 12
+    assert flooded.honest_lost == 0
+    assert flooded.seconds < 1.4 * calm.seconds
