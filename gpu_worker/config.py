@@ -86,6 +86,8 @@ class RigConfig:
     """Shares held at once for each device: one uploads, one computes, one arrives."""
     ca: Path | None = None
     """Certificates to trust instead of the system's, for ``stratum+ssl`` and https."""
+    receipts: Path | None = None
+    """Where to keep receipts of what was delivered; nowhere when it is left out."""
     drain: float = 20.0
     """How long a share that is computing may take to finish when the rig is told to stop."""
     part_bytes: int = 1 << 20

@@ -69,7 +69,7 @@ class Models:
     ) -> StagedModel:
         """Begin (or join) the staging of a model, in ``nursery``.
 
-        ``resolve`` completes the addresses of files (``RigConnection.file_url``).
+        ``resolve`` completes the addresses of files (``RigConnection.whole_url``).
         """
         model = self._models.get(message.model)
         try:

@@ -29,9 +29,10 @@ from gpu_worker.failover import Failover
 from gpu_worker.grouped import first_of
 from gpu_worker.models import Models, StagedModel
 from gpu_worker.nvml import open_nvml
+from gpu_worker.receipts import ReceiptKeeper
 from gpu_worker.sensors import Sensors
 from gpu_worker.session import Session
-from gpu_worker.sharebook import ShareBook
+from gpu_worker.sharebook import Part, ShareBook
 from gpu_worker.telemetry import DeviceTelemetry, Telemetry
 from stratum import messages as wire
 from stratum.client import Handshake, RigConnection, connect
@@ -99,6 +100,11 @@ class Rig:
         self._patience = _LATE_SECONDS
         self._seat_news = trio.Event()  # set and replaced when a seat opens or closes
         cache = ModelCache(config.cache, limit=config.cache_limit, tls=_tls(config))
+        self._receipts = (
+            ReceiptKeeper(config.receipts, config.user, config.token, _tls(config))
+            if config.receipts
+            else None
+        )
         self._models = Models(cache, self._seats, self.telemetry, self.changed)
         self._computer = Computer(config, self._models, self._seats, self.telemetry, self.changed)
         # Jitter is no secret; it only has to differ from rig to rig.
@@ -135,6 +141,8 @@ class Rig:
                     nursery.start_soon(self._watch_sensors)
                 nursery.start_soon(self._compute_forever)
                 nursery.start_soon(self._connect_forever)
+                if self._receipts is not None:
+                    nursery.start_soon(self._receipts.run)
                 await self._stop.wait()
                 await self._drain()
                 nursery.cancel_scope.cancel()
@@ -161,6 +169,11 @@ class Rig:
         self._progress = trio.Event()
         if self._session is not None:
             self._session.pump()
+
+    def part_acknowledged(self, part: Part) -> None:
+        """The pool says that a part is durable."""
+        if self._receipts is not None:
+            self._receipts.acknowledged(self._upstream.address, part)
 
     # ── what seats call ──────────────────────────────────────────────────────
 
@@ -301,6 +314,8 @@ class Rig:
         self.telemetry.sessions += 1
         self.telemetry.connected = True
         self._computer.sizer.fit(handshake.max_frame)
+        if self._receipts is not None:
+            self._receipts.connected(upstream.address, handshake.web)
         log.info(
             "connected",
             pool=self.telemetry.pool,

@@ -50,6 +50,9 @@ class Host(Protocol):
     def changed(self) -> None:
         """Something was taken, acknowledged or dropped."""
 
+    def part_acknowledged(self, part: Part) -> None:
+        """The pool says that a part is durable."""
+
 
 class Session:
     """Talks to a pool that has authorised this rig, until the connection ends.
@@ -183,7 +186,7 @@ class Session:
             case Model():
                 self._retiring.discard(message.model)
                 self._announced[message.model] = self._host.stage(
-                    message, self._connection.file_url
+                    message, self._connection.whole_url
                 )
             case RetireModel():
                 self._announced.pop(message.model, None)
@@ -238,6 +241,7 @@ class Session:
             self._refused(part, answer)
             return
         self.acknowledged += 1
+        self._host.part_acknowledged(part)
         self._telemetry.parts_accepted += 1
         self._device(part).parts_accepted += 1
         share = self._book.acknowledge(part)

@@ -15,6 +15,7 @@ import structlog
 import trio
 from prometheus_client import CollectorRegistry
 
+from pool.appeals import Appeals
 from pool.batches.runner import BatchRunner
 from pool.clock import Clock
 from pool.config import Config
@@ -57,6 +58,7 @@ class Pool:
     gateway: Gateway
     epochs: Epochs
     settler: Settler
+    appeals: Appeals
     metrics: PoolMetrics
 
     def overview(self) -> dict[str, Any]:
@@ -73,6 +75,7 @@ class Pool:
             await nursery.start(self._keep_epochs)
             nursery.start_soon(self.referee.run)
             nursery.start_soon(self.settler.run)
+            nursery.start_soon(self.appeals.run)
             task_status.started()
 
     async def _keep_epochs(
@@ -145,8 +148,9 @@ def build_pool(
         referee=referee,
         core=core,
         gateway=gateway,
-        epochs=epochs or Epochs(store, config.trust.epoch_seconds),
+        epochs=epochs or Epochs(store, config.trust.epoch_seconds, policy),
         settler=settler,
+        appeals=Appeals(core, referee),
         metrics=metrics,
     )
 

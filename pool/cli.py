@@ -15,6 +15,8 @@ _COMMANDS = {
     "status": "pool.commands.status:status",
     "payouts": "pool.commands.payouts:payouts",
     "verify": "pool.commands.verify:verify",
+    "audit": "pool.commands.audit:audit_command",
+    "replay": "pool.commands.replay:replay",
     "worker": "gpu_worker.commands.worker:worker",
     "doctor": "gpu_worker.commands.doctor:doctor",
     "bench": "gpu_worker.commands.bench:bench",
@@ -43,7 +45,7 @@ def cli() -> None:
 
     \b
     Operators:  init, serve, model, account, status, payouts
-    Miners:     worker, doctor, bench, verify
+    Miners:     worker, doctor, bench, verify, audit, replay
     Customers:  submit
     Everybody:  demo
     """

@@ -24,6 +24,7 @@ from shares.blocks import Segment
 from shares.board import Board
 from shares.board.effects import (
     Accepted,
+    AppealGranted,
     BlockDropped,
     BlockWanted,
     Cancel,
@@ -348,4 +349,4 @@ def _deliver(outbox: Outbox, message: Message) -> None:
 
 def verdicts_in(records: Iterable[Record]) -> bool:
     """Whether settlement has something to do after these records."""
-    return any(isinstance(record, ShareJudged | JobClosed) for record in records)
+    return any(isinstance(record, ShareJudged | JobClosed | AppealGranted) for record in records)

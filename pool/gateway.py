@@ -166,12 +166,14 @@ class Gateway:
         for session in self._sessions.values():
             session.connection.queue(wire.Reconnect(0, "", 0, wait))
 
+    @property
+    def web(self) -> str:
+        """Where rigs find the HTTP side; ``:PORT`` stands for the host that they dialled."""
+        return self._http.public_url.rstrip("/") or f":{self.http_port}"
+
     def file_url(self, sha256: str) -> str:
         """Where a rig fetches a model's file."""
-        path = f"/api/v1/models/files/{sha256}"
-        if self._http.public_url:
-            return self._http.public_url.rstrip("/") + path
-        return f":{self.http_port}{path}"
+        return f"{self.web}/api/v1/models/files/{sha256}"
 
     def opened(self, session: _Session) -> None:
         """An authorised session."""
@@ -289,6 +291,7 @@ class _Session:
                 "max_frame": config.max_frame_bytes,
                 "keepalive": config.keepalive_seconds,
                 "time": self._core.clock.now(),
+                "web": self._gateway.web,
             },
         )
 

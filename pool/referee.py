@@ -9,6 +9,7 @@ import json
 import os
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import trio_parallel
 from pool.models import Models, RegisteredModel
 from pool.store.blockfile import BlockFile
 from shares.board.effects import RefereeWanted
-from shares.results import row_digests
+from shares.results import DIGEST_BYTES, row_digests
 
 _log = structlog.get_logger("pool.referee")
 
@@ -29,7 +30,18 @@ _AGAIN_SECONDS = 1.0
 
 Answer = Callable[[RefereeWanted, tuple[int, ...], bytes], None]
 Wanted = Callable[[RefereeWanted, tuple[int, ...]], bool]
+_Answer = Callable[[tuple[int, ...], bytes], None]
 Compute = Callable[[bytes, dict[str, str], str, str, Sequence[int]], Awaitable[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Some rows of an order, and who gets their digests if they are still wanted."""
+
+    order: RefereeWanted
+    rows: tuple[int, ...]
+    answer: _Answer
+    wanted: Wanted
 
 
 class Referee:
@@ -50,8 +62,8 @@ class Referee:
         self._compute = compute
         self._rows_per_run = rows_per_run
         self._threads = threads
-        self._urgent: deque[tuple[RefereeWanted, tuple[int, ...]]] = deque()
-        self._patient: deque[tuple[RefereeWanted, tuple[int, ...]]] = deque()
+        self._urgent: deque[_Run] = deque()
+        self._patient: deque[_Run] = deque()
         self._work = trio.Event()
         self.answer: Answer = lambda _order, _rows, _digests: None
         self.wanted: Wanted = lambda _order, _rows: True
@@ -61,13 +73,33 @@ class Referee:
     @property
     def waiting_rows(self) -> int:
         """Rows ordered and not yet computed."""
-        return sum(len(rows) for queue in (self._urgent, self._patient) for _, rows in queue)
+        return sum(len(run.rows) for queue in (self._urgent, self._patient) for run in queue)
 
     def want(self, order: RefereeWanted) -> None:
-        """Queue an order."""
+        """Queue an order of the board's; ``answer`` gets what comes of it, in pieces."""
+        self._queue(order, lambda rows, digests: self.answer(order, rows, digests), self.wanted)
+
+    async def compute(self, order: RefereeWanted) -> dict[int, bytes]:
+        """Compute an order of somebody else's; returns {row of the block: digest}."""
+        found: dict[int, bytes] = {}
+        done = trio.Event()
+
+        def answer(rows: tuple[int, ...], digests: bytes) -> None:
+            for position, row in enumerate(rows):
+                start = DIGEST_BYTES * position
+                found[row] = digests[start : start + DIGEST_BYTES]
+            if len(found) == len(order.rows):
+                done.set()
+
+        self._queue(order, answer, lambda _order, _rows: True)
+        await done.wait()
+        return found
+
+    def _queue(self, order: RefereeWanted, answer: _Answer, wanted: Wanted) -> None:
         queue = self._urgent if order.urgent else self._patient
         for start in range(0, len(order.rows), self._rows_per_run):
-            queue.append((order, order.rows[start : start + self._rows_per_run]))
+            rows = order.rows[start : start + self._rows_per_run]
+            queue.append(_Run(order, rows, answer, wanted))
         self._work.set()
 
     async def run(self) -> None:
@@ -98,8 +130,9 @@ class Referee:
             if not queue:
                 self._work = trio.Event()
                 continue
-            order, rows = queue.popleft()
-            if not self.wanted(order, rows):
+            run = queue.popleft()
+            order, rows = run.order, run.rows
+            if not run.wanted(order, rows):
                 continue  # its share was judged, or its job closed, in the meantime
             started = trio.current_time()
             try:
@@ -110,12 +143,12 @@ class Referee:
             except Exception as error:
                 # The pool's fault and nobody's loss: again later, after the others.
                 _log.error("the referee failed", job=order.job, error=str(error))
-                self._patient.append((order, rows))
+                self._patient.append(run)
                 await trio.sleep(_AGAIN_SECONDS)
                 continue
             self.seconds += trio.current_time() - started
             self.rows += len(rows)
-            self.answer(order, rows, digests)
+            run.answer(rows, digests)
 
     def _files(self, model: RegisteredModel) -> dict[str, str]:
         return {file.name: str(self._models.path(file)) for file in model.engine_files}

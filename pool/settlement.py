@@ -119,6 +119,7 @@ def _post_batch(
     if len(returning) + len(paying) >= BATCH:
         return False
     _post_held_forfeits(connection, at)
+    _make_good(connection, at)
     _settle_jobs(connection, policy, at, posted)
     return True
 
@@ -291,6 +292,21 @@ def _post_held_forfeits(connection: sa.Connection, at: float) -> None:
             )
             .values(posted=True)
         )
+
+
+def _make_good(connection: sa.Connection, at: float) -> None:
+    """Give back what appeals won, from what the operator has; the rest as it earns more."""
+    table = schema.appeal
+    owed = connection.execute(select(table).where(table.c.paid < table.c.units)).all()
+    for row in owed:
+        paid = row.paid
+        for source in (posting.OPERATOR_FEE, posting.OPERATOR_COST):
+            units = min(row.units - paid, balance(connection, source))
+            if units > 0:
+                entries = posting.made_good(row.account, source, units)
+                post(connection, "made_good", f"{row.lease}:{paid}", entries, at)
+                paid += units
+        connection.execute(update(table).where(table.c.lease == row.lease).values(paid=paid))
 
 
 def _settle_jobs(

@@ -156,6 +156,64 @@ def check(receipts: Sequence[Receipt], roots: Sequence[SignedRoot], verify: Veri
     return verdict
 
 
+@dataclass(frozen=True, slots=True)
+class Pay:
+    """What the pool says a part earned. ``work`` in units of work, ``price`` in units of money a
+    unit of work, ``amount`` in units of money."""
+
+    lease: int
+    part: int
+    work: int
+    price: int
+    amount: int
+    state: str  # pending | cleared | rejected | forfeited
+
+
+def check_pay(leaves: Sequence[Leaf], pays: Sequence[Pay], failures: list[str]) -> dict[str, int]:
+    """Compare leaves with what was credited for them; returns {state: units}.
+
+    A part's credits carry at least its leaf's work (what is credited later is in no leaf), and
+    each amount is its work times its price.
+    """
+    credited: dict[tuple[int, int], int] = {}
+    sums: dict[str, int] = {}
+    for pay in pays:
+        key = (pay.lease, pay.part)
+        credited[key] = credited.get(key, 0) + pay.work
+        sums[pay.state] = sums.get(pay.state, 0) + pay.amount
+        if pay.amount != pay.work * pay.price:
+            failures.append(
+                f"lease {pay.lease} part {pay.part}: {pay.amount} units for {pay.work} of work "
+                f"at {pay.price} each, not {pay.work * pay.price}"
+            )
+    for leaf in {(leaf.lease, leaf.part): leaf for leaf in leaves}.values():
+        work = credited.get((leaf.lease, leaf.part), 0)
+        if work < leaf.work:
+            failures.append(
+                f"lease {leaf.lease} part {leaf.part}: {work} of work is credited, "
+                f"its leaf says {leaf.work}"
+            )
+    return sums
+
+
+def check_delivered(
+    leaves: Sequence[Leaf], delivered: Sequence[tuple[int, int, int]], failures: list[str]
+) -> int:
+    """Whether each delivered part (lease, part, rows) has its leaf; returns how many there are."""
+    known = {(leaf.lease, leaf.part): leaf.rows for leaf in leaves}
+    parts = sorted(set(delivered))
+    for lease, part, rows in parts:
+        found = known.get((lease, part))
+        if found is None:
+            failures.append(
+                f"lease {lease} part {part}: was acknowledged, and has no receipt here: "
+                "fetch the receipts once more"
+            )
+        elif found != rows:
+            failures.append(f"lease {lease} part {part}: {rows} rows, its leaf says {found}")
+    return len(parts)
+
+
 def _check_chain(
     roots: Sequence[SignedRoot], verify: Verify, failures: list[str]
 ) -> dict[int, SignedRoot]:
@@ -265,6 +323,26 @@ def receipt_from_json(value: Mapping[str, Any]) -> Receipt:
     )
     siblings = tuple(_hash({"path": one}, "path") for one in path)
     return Receipt(leaf, _number(value, "index", 4), siblings, root_from_json(root))
+
+
+def pay_from_json(value: Mapping[str, Any]) -> Pay:
+    """A credit as the pool lists it. Raises ``ValueError`` for anything else."""
+    state = value.get("state")
+    if not isinstance(state, str):
+        raise ValueError("state must be a text")  # noqa: TRY004
+    return Pay(
+        _number(value, "lease", 8),
+        _number(value, "part", 4),
+        _number(value, "work", 8),
+        _number(value, "price", 8),
+        _number(value, "amount", 8),
+        state,
+    )
+
+
+def delivered_from_json(value: Mapping[str, Any]) -> tuple[int, int, int]:
+    """A part that a rig wrote down: (lease, part, rows). Raises ``ValueError`` otherwise."""
+    return _number(value, "lease", 8), _number(value, "part", 4), _number(value, "rows", 4)
 
 
 def _number(value: Mapping[str, Any], name: str, size: int) -> int:

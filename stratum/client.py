@@ -37,7 +37,8 @@ class Handshake:
     """What the pool said: name the ``session`` when reconnecting.
 
     ``resumed``: the pool still knew the session named. ``max_frame``: bytes of the longest frame
-    it takes. ``keepalive``: seconds. ``agent``: the pool's software.
+    it takes. ``keepalive``: seconds. ``agent``: the pool's software. ``web``: where its HTTP side
+    is, "" when it does not say.
     """
 
     session: str
@@ -45,6 +46,7 @@ class Handshake:
     max_frame: int
     keepalive: float
     agent: str
+    web: str = ""
 
 
 class _Waiter:
@@ -113,7 +115,12 @@ class RigConnection(Connection):
             self.keepalive = min(self.keepalive, float(keepalive))
         await self.call(Authorize, user=user, token=token)
         return Handshake(
-            name, resumed, answer["max_frame"], self.keepalive, str(answer.get("agent", ""))
+            name,
+            resumed,
+            answer["max_frame"],
+            self.keepalive,
+            str(answer.get("agent", "")),
+            self.whole_url(str(answer.get("web", ""))),
         )
 
     async def call(self, kind: type[Any], **fields: Any) -> Any:
@@ -159,8 +166,8 @@ class RigConnection(Connection):
         self._room.set()
         return messages
 
-    def file_url(self, url: str) -> str:
-        """The whole address of a model's file: one that begins with ``:`` is on our pool's host."""
+    def whole_url(self, url: str) -> str:
+        """The whole address of what the pool names: one that begins with ``:`` is on its host."""
         if not url.startswith(":"):
             return url
         host = f"[{self.host}]" if ":" in self.host else self.host

@@ -95,6 +95,12 @@ def _user(ctx: click.Context, option: click.Parameter, user: str) -> str:
     help="Certificates to trust instead of the system's (PEM).",
 )
 @click.option(
+    "--receipts",
+    metavar="FOLDER",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Keep the pool's receipts for what is delivered here, for `inferpool verify`.",
+)
+@click.option(
     "--drain",
     metavar="SECONDS",
     type=click.FloatRange(0),
@@ -123,6 +129,7 @@ def worker(
     cache_limit: int,
     credit: int,
     ca: Path | None,
+    receipts: Path | None,
     drain: float,
     metrics_port: int | None,
     log_level: str,
@@ -143,6 +150,7 @@ def worker(
         devices=choose(backend, devices, threads),
         credit=credit,
         ca=ca,
+        receipts=receipts,
         drain=drain,
     )
     _check_engine(config.devices)

@@ -46,6 +46,10 @@ class RegisteredModel(Protocol):
         """What rigs are told: the manifest's digest, hex."""
 
     @property
+    def text(self) -> bytes:
+        """The manifest as it is hashed."""
+
+    @property
     def manifest(self) -> Manifest:
         """Shape, numerics and files."""
 
@@ -63,6 +67,9 @@ class ModelRegistry(Protocol):
 
     def get(self, name: str) -> RegisteredModel | None:
         """The model that customers call ``name``."""
+
+    def by_digest(self, digest: str) -> RegisteredModel:
+        """The model with this manifest digest, on offer or not; ``KeyError`` for no model."""
 
     def list(self) -> Iterable[RegisteredModel]:
         """Every model on offer."""

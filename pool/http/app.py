@@ -7,7 +7,18 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 from pool.batches.direct import DirectError
-from pool.http import batches, direct, files, health, models, pool_api, quotes, receipts
+from pool.http import (
+    batches,
+    direct,
+    epochs,
+    files,
+    health,
+    models,
+    pool_api,
+    quotes,
+    receipts,
+    rejections,
+)
 from pool.http.deps import HttpDeps
 from pool.http.draining import WholeRequests
 from pool.http.errors import ApiError, on_api_error, on_http_exception
@@ -25,7 +36,9 @@ def create_app(deps: HttpDeps) -> Starlette:
             *direct.ROUTES,
             *health.ROUTES,
             *pool_api.ROUTES,
+            *epochs.ROUTES,
             *receipts.ROUTES,
+            *rejections.ROUTES,
         ],
         middleware=[Middleware(WholeRequests), Middleware(RequestIds)],
         exception_handlers={

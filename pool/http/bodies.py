@@ -55,6 +55,14 @@ def page_limit(request: Request, default: int, largest: int) -> int:
     return int(text)
 
 
+def number_param(request: Request, name: str, what: str) -> int:
+    """A whole number among the query parameters, 0 where there is none. Raises ``ApiError`` 400."""
+    text = request.query_params.get(name, "0")
+    if not (text.isascii() and text.isdecimal() and len(text) <= 18):
+        raise invalid(name, f"must be {what}, or 0")
+    return int(text)
+
+
 def expiry_seconds(anchor: object, seconds: object, name: str) -> int:
     """Seconds of an ``expires_after`` object. Raises ``ApiError`` 400."""
     if anchor != "created_at":

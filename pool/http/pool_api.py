@@ -1,4 +1,4 @@
-"""``/api/v1``: the pool's own: status, model files for rigs, sampling keys, balances."""
+"""``/api/v1``: the pool's own: status, model files for rigs, balances."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from pool.http.auth import any_account
-from pool.http.bodies import page_limit
 from pool.http.deps import deps_of
-from pool.http.epochs import published_epochs
 from pool.http.errors import ApiError, JsonResponse
 from pool.store.escrow import statements
 from pool.store.jobs import jobs_by_state
@@ -44,18 +42,6 @@ async def get_model_file(request: Request) -> Response:
     )
 
 
-async def get_epochs(request: Request) -> Response:
-    """Sampling keys: their hashes beforehand, the keys once nothing depends on them."""
-    deps = deps_of(request)
-    limit = page_limit(request, 24, 1000)
-
-    def read() -> list[dict[str, Any]]:
-        with deps.store.database.read() as connection:
-            return published_epochs(connection, limit)
-
-    return JsonResponse({"object": "list", "data": await trio.to_thread.run_sync(read)})
-
-
 async def get_me(request: Request) -> Response:
     """What the account of this token has."""
     deps = deps_of(request)
@@ -81,6 +67,5 @@ async def get_me(request: Request) -> Response:
 ROUTES = [
     Route("/api/v1/status", get_status, methods=["GET"]),
     Route("/api/v1/models/files/{sha256}", get_model_file, methods=["GET"]),
-    Route("/api/v1/epochs", get_epochs, methods=["GET"]),
     Route("/api/v1/accounts/me", get_me, methods=["GET"]),
 ]

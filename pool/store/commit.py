@@ -22,6 +22,7 @@ from pool.store.resultlog import Buffer, Position, ResultLog
 from pool.store.signing import Signer
 from shares.blocks import Kind, Segment
 from shares.board.effects import (
+    AppealGranted,
     BlockCleared,
     CheckDrawn,
     CheckEnded,
@@ -36,6 +37,7 @@ from shares.board.effects import (
     RecountBegun,
     RecountEnded,
     RefereePaid,
+    RowRefuted,
     ShareJudged,
     TrustChanged,
 )
@@ -163,6 +165,8 @@ def _write_records(
     _credits(connection, records)
     _insert(connection, schema.check, records.take(CheckDrawn), _check_row)
     _insert(connection, schema.referee_run, records.take(RefereePaid), _referee_row)
+    upsert(connection, schema.refuted, [_fields(r) for r in records.take(RowRefuted)])
+    _update(connection, _APPEAL_GRANTED, records.take(AppealGranted), _appeal_granted)
     _insert(connection, schema.forfeit, records.take(HeldForfeited), _forfeit_row)
     _update(connection, _LEASE_ENDED, records.take(LeaseEnded), _ended)
     _update(connection, _LEASE_ACCEPTED, {p.lease for p in parts}, lambda lease: {"key": lease})
@@ -238,6 +242,7 @@ def _part_row(r: PartAccepted, position: Position, size: int) -> dict[str, Any]:
     row["no"] = row.pop("part")
     row["check_rows"] = _encode(r.check_rows)
     row["referee_rows"] = _encode(r.referee_rows)
+    row["over"] = _encode(r.over)
     row["least"] = _encode(r.least)
     return row | {"log": position.log, "offset": position.offset, "bytes": size}
 
@@ -305,6 +310,10 @@ def _recount_ended(r: RecountEnded) -> dict[str, Any]:
     return {"key": r.lease, "new_recount": None}
 
 
+def _appeal_granted(r: AppealGranted) -> dict[str, Any]:
+    return {"key": r.lease, "new_units": r.units, "new_decided": r.at}
+
+
 def _block_key(r: BlockCleared) -> dict[str, Any]:
     return {"key": r.job, "block_no": r.block}
 
@@ -317,6 +326,7 @@ def _job_closed(r: JobClosed) -> dict[str, Any]:
 
 _KNOWN = frozenset(
     {
+        AppealGranted,
         BlockCleared,
         CheckDrawn,
         CheckEnded,
@@ -330,6 +340,7 @@ _KNOWN = frozenset(
         RecountBegun,
         RecountEnded,
         RefereePaid,
+        RowRefuted,
         ShareJudged,
         TrustChanged,
     }
@@ -376,6 +387,11 @@ _CHECK_ENDED = (
 _LEASE_SUSPECTED = update(schema.lease).where(schema.lease.c.id == _KEY).values(suspect=True)
 _RECOUNT = (
     update(schema.lease).where(schema.lease.c.id == _KEY).values(recount=bindparam("new_recount"))
+)
+_APPEAL_GRANTED = (
+    update(schema.appeal)
+    .where(schema.appeal.c.lease == _KEY, schema.appeal.c.outcome.is_(None))
+    .values(outcome="overturned", units=bindparam("new_units"), decided=bindparam("new_decided"))
 )
 _BLOCK_CLEARED = (
     update(schema.block)

@@ -103,19 +103,30 @@ def receipts_after(
 
     Also the sequence number to go on behind, ``None`` when there are no more.
     """
+    page, following = roots_of(connection, account, after, roots)
+    receipts: list[Receipt] = []
+    for sequence in page:
+        receipts += _of_root(connection, sequence, account)
+    return receipts, following
+
+
+def roots_of(
+    connection: sa.Connection, account: str, after: int, limit: int
+) -> tuple[list[int], int | None]:
+    """The next roots behind ``after`` that hold parts of an account.
+
+    Also the sequence number to go on behind, ``None`` when there are no more.
+    """
     receipt = schema.receipt.c
     sequences = connection.scalars(
         select(receipt.sequence)
         .where(receipt.account == account, receipt.sequence > after)
         .distinct()
         .order_by(receipt.sequence)
-        .limit(roots + 1)
+        .limit(limit + 1)
     ).all()
-    page = sequences[:roots]
-    receipts: list[Receipt] = []
-    for sequence in page:
-        receipts += _of_root(connection, sequence, account)
-    return receipts, page[-1] if len(sequences) > roots else None
+    page = list(sequences[:limit])
+    return page, page[-1] if len(sequences) > limit else None
 
 
 def _of_root(connection: sa.Connection, sequence: int, account: str) -> list[Receipt]:

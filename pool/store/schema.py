@@ -211,6 +211,10 @@ part = Table(
     Column("check_rate_ppm", Integer, nullable=False),
     Column("referee_rate_ppm", Integer, nullable=False),
     Column("row_work", BigInteger, nullable=False),  # the rig's ordinary row, thousandths
+    Column("why", String, nullable=False),  # held | probation | suspect | no_key
+    Column("held", BigInteger, nullable=False),  # units that the rig held when it was drawn from
+    Column("price", BigInteger, nullable=False),  # units a unit of work, of that draw
+    Column("over", LargeBinary, nullable=False),  # MessagePack [[start, stop]]: never drawn
     Column("check_rows", LargeBinary, nullable=False),  # MessagePack [row of the part]
     Column("referee_rows", LargeBinary, nullable=False),
     Column("policy", Integer, nullable=False),
@@ -252,6 +256,7 @@ credit = Table(
     UniqueConstraint("lease", "part", "job", "kind", "source"),
 )
 Index("credit_job", credit.c.job, credit.c.state)
+Index("credit_account", credit.c.account, credit.c.id)
 # Holds everything that the release of held pay asks for.
 Index(
     "credit_rig",
@@ -287,12 +292,59 @@ check = Table(
 )
 Index("check_open", check.c.id, sqlite_where=check.c.outcome.is_(None))
 
+refuted = Table(
+    "refuted",
+    metadata,
+    Column("lease", BigInteger, primary_key=True),
+    Column("job", BigInteger, primary_key=True),
+    Column("block", Integer, primary_key=True),
+    Column("row", Integer, primary_key=True),
+    Column("given", LargeBinary, nullable=False),
+    Column("expected", LargeBinary, nullable=False),
+    Column("offence", Boolean, nullable=False),
+    Column("at", Float, nullable=False),
+)
+
+appeal = Table(
+    "appeal",
+    metadata,
+    Column("lease", BigInteger, primary_key=True, autoincrement=False),
+    Column("account", String, nullable=False),
+    Column("rig", String, nullable=False),
+    Column("opened", Float, nullable=False),
+    Column("outcome", String),  # upheld | overturned
+    Column("decided", Float),
+    Column("units", BigInteger, nullable=False, default=0),  # what is to be given back
+    Column("paid", BigInteger, nullable=False, default=0),  # of these, posted
+)
+_undecided = appeal.c.outcome.is_(None)
+Index("appeal_open", appeal.c.opened, sqlite_where=_undecided, postgresql_where=_undecided)
+_owed = appeal.c.paid < appeal.c.units
+Index("appeal_owed", appeal.c.lease, sqlite_where=_owed, postgresql_where=_owed)
+Index("appeal_account", appeal.c.account, appeal.c.opened)
+
+# Keys of epochs are made backwards from a secret seed: see shares.trust.epochkeys.
+chain = Table(
+    "chain",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("seed", LargeBinary, nullable=False),  # its last key
+    Column("length", Integer, nullable=False),
+    Column("anchor", LargeBinary, nullable=False),  # public from the start
+)
+
 epoch = Table(
     "epoch",
     metadata,
     Column("id", _Id, primary_key=True),
-    Column("key_hash", String, nullable=False),  # published before: SHA-256 of the key, hex
+    Column("chain", ForeignKey("chain.id"), nullable=False),
+    Column("place", Integer, nullable=False),  # of its key in the chain, from 1
     Column("key", LargeBinary, nullable=False),  # published after
+    # What parts are sampled by: see shares.trust.sampling.
+    Column("policy", Integer, nullable=False),
+    Column("kappa", Integer, nullable=False),
+    Column("check_floor_ppm", Integer, nullable=False),
+    Column("referee_floor_ppm", Integer, nullable=False),
     Column("opens", Float, nullable=False),
     Column("closes", Float),
 )

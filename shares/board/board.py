@@ -20,6 +20,7 @@ from shares.board import (
 from shares.board.effects import Effect
 from shares.board.events import (
     AccountClosed,
+    AppealWon,
     BlockOpened,
     DifficultySuggested,
     EpochOpened,
@@ -43,6 +44,7 @@ from shares.board.snapshot import Snapshot
 from shares.board.state import State
 from shares.board.views import JobProgress, SessionView, Totals, TrustView
 from shares.policy import Policy
+from shares.trust.sampling import HELD, PROBATION
 
 
 class Board:
@@ -171,7 +173,7 @@ class Board:
             return None
         standing = found.standing
         proven = standing.proven(self.policy)
-        by_rigs, by_referee = standing.rates(1, self.policy, established=proven)
+        by_rigs, by_referee = standing.rates(HELD if proven else PROBATION, 1, self.policy)
         return TrustView(
             account=account,
             rig=rig,
@@ -257,5 +259,6 @@ _HANDLERS: dict[type[Event], Callable[[State, Any], None]] = {
     PartMalformed: results.malformed,
     LeaseReleased: results.released,
     RefereeAnswered: verdicts.answered,
+    AppealWon: verdicts.appealed,
     LeasingPaused: _paused,
 }

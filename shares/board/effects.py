@@ -100,6 +100,10 @@ class PartAccepted(Record):
     check_rate_ppm: int
     referee_rate_ppm: int
     row_work: int  # the rig's ordinary row when the draw was made, in thousandths
+    why: str  # why these rates: one of shares.trust.sampling.REASONS
+    held: int  # units that the rig held when the draw was made
+    price: int  # units a unit of work, the highest of its jobs
+    over: tuple[tuple[int, int], ...]  # rows (start, stop) of blocks that are over: never drawn
     check_rows: tuple[int, ...]  # rows of the part drawn for a check by another account
     referee_rows: tuple[int, ...]  # rows of the part drawn for the referee
     policy: int  # version of the sampling policy
@@ -175,6 +179,32 @@ class ShareJudged(Record):
     state: str
     reason: str
     forfeit: bool
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class RowRefuted(Record):
+    """The referee found a row of a share wrong. ``given`` and ``expected``: digests, 16 bytes.
+
+    ``offence``: what was found with it was one, and not a first isolated row.
+    """
+
+    lease: int
+    job: int
+    block: int
+    row: int
+    given: bytes
+    expected: bytes
+    offence: bool
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class AppealGranted(Record):
+    """The referee took back its word on a share: the rig gets ``units`` back."""
+
+    lease: int
+    units: int
     at: float
 
 

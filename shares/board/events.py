@@ -211,6 +211,22 @@ class RefereeAnswered(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AppealWon(Event):
+    """The referee, run again, gave a rejected share's digests: its rig was right.
+
+    ``rows``: (job, block, row, digest) of those that it had found wrong. ``offence``: the share was
+    found with one. ``units``: what its rig gets back.
+    """
+
+    account: str
+    rig: str
+    lease: int
+    rows: tuple[tuple[int, int, int, bytes], ...]
+    offence: bool
+    units: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LeasingPaused(Event):
     """Too many bytes wait for commit: cut no new shares (``paused``), or go on."""
 

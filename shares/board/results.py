@@ -21,9 +21,17 @@ from shares.board.effects import (
 )
 from shares.board.events import LeaseReleased, PartMalformed, PartSubmitted
 from shares.board.state import CLEARED, DONE, Block, Check, Credit, Job, Lease, RowKey, State, owes
-from shares.policy import PPM
 from shares.results import DIGEST_BYTES, part_digest
-from shares.trust.sampling import CHECK, REFEREE, draw, least_of
+from shares.trust.sampling import (
+    CHECK,
+    HELD,
+    NO_KEY,
+    PROBATION,
+    REFEREE,
+    SUSPECT,
+    draw,
+    least_of,
+)
 from shares.vardiff import retarget
 
 _OTHER, _STALE, _DUPLICATE, _MALFORMED = 20, 21, 22, 31  # of stratum.errors
@@ -276,6 +284,8 @@ def _pay_check(
 
 def _runs(positions: rows.Rows) -> Iterator[tuple[int, int]]:
     """Ascending positions as runs (first, last)."""
+    if not positions.size:
+        return iter(())
     breaks = np.flatnonzero(np.diff(positions) != 1)
     firsts = positions[np.concatenate(([0], breaks + 1))]
     lasts = positions[np.concatenate((breaks, [positions.size - 1]))]
@@ -292,13 +302,9 @@ def _record(state: State, event: PartSubmitted, lease: Lease, found: _Findings) 
     works = lease.works[event.first_row : stop]
     work = int(works.sum())
     digest = part_digest(event.digests)
-    established = rig.standing.established(state.policy, lease.model)
-    by_rigs, by_referee = rig.standing.rates(found.price, state.policy, established=established)
-    row_work = rig.standing.row_work
-    if lease.suspect:
-        by_rigs = PPM
-    if not state.key:
-        by_rigs = by_referee = PPM
+    why = _why(state, lease)
+    held, row_work = rig.standing.held, rig.standing.row_work
+    by_rigs, by_referee = rig.standing.rates(why, found.price, state.policy)
     least = _least(state, lease, event.first_row, stop)
     drawing = (state.key, lease.lease, event.part, digest)
     for_rigs = _draw(
@@ -318,6 +324,10 @@ def _record(state: State, event: PartSubmitted, lease: Lease, found: _Findings) 
             check_rate_ppm=by_rigs,
             referee_rate_ppm=by_referee,
             row_work=row_work,
+            why=why,
+            held=held,
+            price=found.price,
+            over=tuple((a, b + 1) for a, b in _runs(np.flatnonzero(~found.known))),
             check_rows=for_rigs,
             referee_rows=for_referee,
             policy=state.policy.version,
@@ -358,6 +368,14 @@ def _record(state: State, event: PartSubmitted, lease: Lease, found: _Findings) 
             share_row = event.first_row + row
             check = checks.drawn(state, lease, share_row, _key(lease, share_row), "rig")
             checks.offer(state, check)
+
+
+def _why(state: State, lease: Lease) -> str:
+    if not state.key:
+        return NO_KEY
+    if lease.suspect:
+        return SUSPECT
+    return HELD if lease.rig.standing.established(state.policy, lease.model) else PROBATION
 
 
 def _draw(

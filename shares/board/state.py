@@ -9,12 +9,11 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shares.blocks import Kind, Segment
+from shares.blocks import Kind, Segment, offsets_of, pieces
 from shares.board.effects import Effect, Noted, RefereeWanted, TrustChanged
 from shares.policy import Policy
 from shares.results import DIGEST_BYTES
@@ -187,13 +186,13 @@ class Lease:
     claims: dict[RowKey, int] = field(default_factory=dict)  # rows the referee must speak on
     matched: int = 0  # checks of it that ended well
     suspect: bool = False  # its rig was wrong elsewhere: every row is checked
-    offsets: list[int] = field(init=False)  # row of the share where each segment begins
+    offsets: tuple[int, ...] = field(init=False)  # row of the share where each segment begins
     # {(job, block): (first row of the block, row of the share) of each segment, ascending}
     places: dict[tuple[int, int], list[tuple[int, int]]] = field(init=False)
 
     def __post_init__(self) -> None:
         # A share with checks has about as many segments as rows: they are looked up, not walked.
-        self.offsets = [0, *accumulate(segment.rows for segment in self.segments)]
+        self.offsets = offsets_of(self.segments)
         self.places = {}
         for segment, offset in zip(self.segments, self.offsets, strict=False):
             place = (segment.job, segment.block)
@@ -216,18 +215,8 @@ class Lease:
         return bytes(self.digests[DIGEST_BYTES * row : DIGEST_BYTES * (row + 1)])
 
     def pieces(self, first: int, stop: int) -> Iterator[tuple[Segment, int, int, int]]:
-        """The segments under rows ``first:stop`` of the share, each as (segment, start and stop
-        inside its block, row of the share where it begins)."""
-        if first >= stop:
-            return
-        begin = bisect_right(self.offsets, first) - 1
-        for number in range(max(0, begin), len(self.segments)):
-            segment, offset = self.segments[number], self.offsets[number]
-            if offset >= stop:
-                return
-            low, high = max(first, offset), min(stop, offset + segment.rows)
-            shift = segment.start - offset
-            yield segment, low + shift, high + shift, low
+        """The segments under rows ``first:stop`` of the share, as ``shares.blocks.pieces``."""
+        return pieces(self.segments, first, stop, self.offsets)
 
     def find(self, key: RowKey) -> int:
         """Which row of the share is this row of a block. Raises ``KeyError``."""

@@ -17,14 +17,16 @@ import numpy as np
 
 from shares.board import checks, jobs, leases, recounts, rows
 from shares.board.effects import (
+    AppealGranted,
     CheckEnded,
     HeldForfeited,
     LeaseSuspected,
     RefereePaid,
+    RowRefuted,
     ShareJudged,
 )
-from shares.board.events import RefereeAnswered
-from shares.board.state import Block, Case, Job, Lease, Rig, State, owes
+from shares.board.events import AppealWon, RefereeAnswered
+from shares.board.state import Block, Case, Job, Lease, Rig, RowKey, State, owes
 from shares.results import DIGEST_BYTES
 from shares.trust.standing import Standing
 
@@ -81,6 +83,7 @@ def _decide(state: State) -> None:
     wrong: dict[int, tuple[Lease, dict[int, None]]] = {}  # {lease: (it, wrong rows of the share)}
     by_referee: dict[tuple[int, int], bool] = {}  # {(lease, row of it): its own sample has it}
     cleared: dict[int, tuple[Rig, Job, int]] = {}  # {judged lease: (rig, job, how many wrong rows)}
+    refuted: dict[int, tuple[Rig, list[tuple[RowKey, bytes, bytes]]]] = {}  # {lease: what it gave}
     for key in list(state.answerable):
         del state.answerable[key]
         job, number, row = key
@@ -92,12 +95,17 @@ def _decide(state: State) -> None:
         for lease, share_row in _refuted(state, block, case):
             wrong.setdefault(lease.lease, (lease, {}))[1][share_row] = None
             by_referee[lease.lease, share_row] = lease.lease in sampled
+            facts = (key, lease.digest(share_row), block.truth[row])
+            refuted.setdefault(lease.lease, (lease.rig, []))[1].append(facts)
         if case.cleared and block.digests[row].tobytes() != block.truth[row]:
+            facts = (key, block.digests[row].tobytes(), block.truth[row])
+            refuted.setdefault(case.cleared, (block.winners[case.cleared], []))[1].append(facts)
             # What is compared from now on is the truth: one wrong row is found once.
             block.digests[row] = np.frombuffer(block.truth[row], np.uint8)
             count = cleared[case.cleared][2] if case.cleared in cleared else 0
             cleared[case.cleared] = (block.winners[case.cleared], state.jobs[job], count + 1)
         state.unsettled[job] = state.jobs[job]
+    before = {number: rig.standing.offences for number, (rig, _) in refuted.items()}
     for lease, found in wrong.values():
         if lease.lease in state.leases:
             own = any(by_referee[lease.lease, row] for row in found)
@@ -107,8 +115,35 @@ def _decide(state: State) -> None:
     for number, (rig, of, count) in cleared.items():
         if rig.standing.banned_until <= state.at:  # else it was convicted just now
             _convict_cleared(state, rig, number, of, count)
+    for number, (rig, rows_of) in refuted.items():
+        offence = rig.standing.offences > before[number]
+        for (job, block_no, row), given, expected in rows_of:
+            state.emit(RowRefuted(number, job, block_no, row, given, expected, offence, state.at))
     for recount in list(state.recounts.values()):
         recounts.end_if_done(state, recount)
+
+
+# ── the referee takes its word back ──────────────────────────────────────────
+
+
+def appealed(state: State, event: AppealWon) -> None:
+    """What was found of a share was the pool's own error: lift what followed from it.
+
+    Where the rows are not done yet, whoever does them is compared with the right digest.
+    """
+    for job, number, row, digest in event.rows:
+        block = state.block(job, number)
+        if block is not None and row in block.truth:
+            block.truth[row] = digest
+    rig = state.rig((event.account, event.rig))
+    standing = rig.standing
+    if event.offence:
+        standing.offences = max(0, standing.offences - 1)
+        standing.banned_until = min(standing.banned_until, state.at)
+    else:
+        standing.isolated = max(0, standing.isolated - 1)
+    state.changed[rig.key] = rig
+    state.emit(AppealGranted(event.lease, event.units, state.at))
 
 
 def _refuted(state: State, block: Block, case: Case) -> list[tuple[Lease, int]]:

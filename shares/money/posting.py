@@ -164,6 +164,11 @@ def released(account: str, rig: str, units: int) -> Entries:
     return _entries([(held(rig), -units), (available(account), units)])
 
 
+def made_good(account: str, source: str, units: int) -> Entries:
+    """The referee was wrong: the operator's ``source`` gives back what a miner lost by it."""
+    return _entries([(source, -units), (available(account), units)])
+
+
 def _deposit_code(account: str) -> str:
     return RESERVE if account == RESERVE else customer(account)
 

@@ -1,7 +1,7 @@
 """Which rows of an accepted part are computed again: rates and the draw.
 
 Pure, in integers, and enough by itself to recompute any draw offline from what is stored with
-the part and the epoch's key once that is published.
+the part and the epoch's key once that is published (``shares.trust.audit`` does).
 
 The draw. ``seed = HMAC-SHA256(key, "inferpool/draw/1" 0 purpose 0 lease part digest)`` with the
 lease as 8 and the part as 4 big-endian bytes; ``SHAKE-256(seed)`` gives 8 big-endian bytes for
@@ -41,6 +41,13 @@ from shares.policy import PPM
 CHECK = "check"  # rows that a rig of another account computes again
 REFEREE = "referee"  # rows that the referee computes again
 
+# Why a part is sampled at the rates that it is.
+HELD = "held"  # by what its rig holds
+PROBATION = "probation"  # its rig is not established with the model
+SUSPECT = "suspect"  # its rig was wrong elsewhere
+NO_KEY = "no_key"  # no epoch was open
+REASONS = (HELD, PROBATION, SUSPECT, NO_KEY)
+
 _DOMAIN = b"inferpool/draw/1"
 _SLACK = 1e-9  # far above the error of the float64 product that preselects rows
 
@@ -54,6 +61,27 @@ def rate_ppm(held: int, price: int, row_work: int, kappa: int, floor_ppm: int) -
     if held <= 0 or row_work <= 0 or price <= 0:
         return PPM
     return min(PPM, max(floor_ppm, -(-kappa * price * row_work * (PPM // 1000) // held)))
+
+
+def rates_ppm(
+    why: str,
+    held: int,
+    price: int,
+    row_work: int,
+    kappa: int,
+    check_floor_ppm: int,
+    referee_floor_ppm: int,
+) -> tuple[int, int]:
+    """A part's rates, by rigs and by the referee, in parts per million.
+
+    ``why``: one of ``REASONS``. The others as for ``rate_ppm``; the floors are λ and ρ.
+    """
+    if why == NO_KEY:
+        return PPM, PPM
+    by_referee = rate_ppm(held, price, row_work, kappa, referee_floor_ppm)
+    if why != HELD:
+        return PPM, by_referee
+    return rate_ppm(held, price, row_work, kappa, check_floor_ppm), by_referee
 
 
 def draw(

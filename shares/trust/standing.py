@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shares.policy import PPM, Policy
-from shares.trust.sampling import rate_ppm
+from shares.trust.sampling import HELD, PROBATION, rates_ppm
 
 _RECENT_ROWS = 1_000  # an ordinary row is the mean over the work of this many
 
@@ -61,18 +61,20 @@ class Standing:
         self.accepted_rows += len(works)
         self.accepted_work += work
 
-    def rates(self, price: int, policy: Policy, *, established: bool) -> tuple[int, int]:
+    def rates(self, why: str, price: int, policy: Policy) -> tuple[int, int]:
         """Sampling rates of its next part, in parts per million: by rigs, by the referee.
 
-        ``established``: for the part's model.
+        ``why``: one of ``sampling.REASONS``.
         """
-        by_referee = rate_ppm(
-            self.held, price, self.row_work, policy.kappa, policy.referee_floor_ppm
+        return rates_ppm(
+            why,
+            self.held,
+            price,
+            self.row_work,
+            policy.kappa,
+            policy.check_floor_ppm,
+            policy.referee_floor_ppm,
         )
-        if not established:
-            return PPM, by_referee
-        by_rigs = rate_ppm(self.held, price, self.row_work, policy.kappa, policy.check_floor_ppm)
-        return by_rigs, by_referee
 
     def fine(self, price: int, policy: Policy, *, established: bool, by_referee: bool) -> int:
         """Units of its hold that a first, isolated wrong row costs.
@@ -83,7 +85,7 @@ class Standing:
         with any other p the checkers' silence, who may all be in league, would make it cheap. As
         p >= κ/h, a fine is never more than 1/κ of the hold.
         """
-        by_rigs, own = self.rates(price, policy, established=established)
+        by_rigs, own = self.rates(HELD if established else PROBATION, price, policy)
         rate = own if by_referee else by_rigs
         return min(self.held, -(-price * self.row_work * PPM // (1_000 * rate)))
 

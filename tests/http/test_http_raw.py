@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from hashlib import sha256
 
 import httpx
 import pytest
@@ -20,7 +21,8 @@ from customer_side import (
 from sqlalchemy.dialects import sqlite
 
 from pool.http import draining
-from pool.http.epochs import UNDECIDED
+from pool.store.parts import UNDECIDED
+from stratum.manifest import manifest_digest
 
 
 def code_of(answer: httpx.Response) -> tuple[int, str]:
@@ -52,6 +54,11 @@ async def test_no_or_wrong_keys_are_401_on_every_route_of_customers(served: Serv
             ("POST", "/v1/classify"),
             ("GET", "/api/v1/accounts/me"),
             ("GET", "/api/v1/accounts/me/receipts"),
+            ("GET", "/api/v1/accounts/me/parts"),
+            ("GET", "/api/v1/accounts/me/rejections"),
+            ("GET", "/api/v1/accounts/me/rejections/1/bundle"),
+            ("POST", "/api/v1/accounts/me/rejections/1/appeal"),
+            ("GET", "/api/v1/accounts/me/credits"),
         ):
             assert code_of(await client.request(method, path)) == (401, "missing_api_key"), path
         wrong = {"authorization": "Bearer ip_no"}
@@ -299,11 +306,13 @@ async def test_an_account_sees_what_it_has(served: Served) -> None:
 
 
 async def test_sampling_keys_are_shown_once_their_epoch_is_over(served: Served) -> None:
-    """Before, only their hash is."""
+    """Before, only their hash is. Earlier keys follow from later ones, so they come in order."""
     with served.store.database.write() as connection:
+        connection.exec_driver_sql("INSERT INTO chain VALUES (1, x'04', 9, x'00')")
         connection.exec_driver_sql(
-            "INSERT INTO epoch (id, key_hash, key, opens, closes) VALUES "
-            "(1, 'h1', x'01', 1.0, 2.0), (2, 'h2', x'02', 2.0, 3.0), (3, 'h3', x'03', 3.0, NULL)"
+            "INSERT INTO epoch VALUES (1, 1, 1, x'01', 2, 2, 9, 8, 1.0, 2.0), "
+            "(2, 1, 2, x'02', 2, 2, 9, 8, 2.0, 3.0), (3, 1, 3, x'03', 2, 2, 9, 8, 3.0, 4.0), "
+            "(4, 1, 4, x'04', 2, 2, 9, 8, 4.0, NULL)"
         )
         connection.exec_driver_sql(
             "INSERT INTO lease (id, account, rig, model, operation, segments, rows, work, "
@@ -311,17 +320,38 @@ async def test_sampling_keys_are_shown_once_their_epoch_is_over(served: Served) 
             "(1, 'm', 'r', 'd', 'embed', x'90', 1, 1, 1, 1, 1, 'done', 'none', 'accepted', 0, 0)"
         )
         connection.exec_driver_sql(
-            "INSERT INTO part VALUES"
-            " (1, 0, 0, 1, 0, 8, 1, x'', x'', 2, 0, 0, 1, x'', x'', 2, x'90', 1.0)"
+            "INSERT INTO part VALUES (1, 0, 0, 1, 0, 8, 1, x'', x'', 2, 0, 0, 1, 'held', 0, 1, "
+            "x'90', x'', x'', 2, x'90', 1.0)"
+        )
+    async with httpx.AsyncClient(base_url=served.url) as client:
+        answer = (await client.get("/api/v1/epochs", params={"limit": 3})).json()
+        rest = (await client.get("/api/v1/epochs", params={"before": 2})).json()
+
+    promises = {n: sha256(bytes([n])).hexdigest() for n in range(1, 5)}
+    assert [(e["epoch"], e["key_hash"], e["key"]) for e in answer["data"]] == [
+        (4, promises[4], None),
+        (3, promises[3], None),
+        (2, promises[2], None),
+    ]
+    assert answer["has_more"]
+    assert [(e["epoch"], e["key"]) for e in rest["data"]] == [(1, "01")]
+    assert not rest["has_more"]
+
+
+async def test_a_key_is_kept_until_the_board_has_the_next(served: Served) -> None:
+    """A part that comes in the moment of the change may still be drawn from with the old key."""
+    now = served.clock.now()
+    with served.store.database.write() as connection:
+        connection.exec_driver_sql("INSERT INTO chain VALUES (1, x'04', 9, x'00')")
+        connection.exec_driver_sql(
+            "INSERT INTO epoch VALUES (1, 1, 1, x'01', 2, 2, 9, 8, 1.0, ?), "
+            "(2, 1, 2, x'02', 2, 2, 9, 8, 2.0, ?)",
+            (now - 600, now - 1),
         )
     async with httpx.AsyncClient(base_url=served.url) as client:
         epochs = (await client.get("/api/v1/epochs")).json()["data"]
 
-    assert [(e["epoch"], e["key_hash"], e["key"]) for e in epochs] == [
-        (3, "h3", None),
-        (2, "h2", None),
-        (1, "h1", "01"),
-    ]
+    assert [e["key"] for e in epochs] == [None, "01"]
 
 
 async def test_sampling_keys_are_told_without_reading_every_share(served: Served) -> None:
@@ -379,8 +409,60 @@ async def test_roots_and_receipts_are_served_in_pages(served: Served) -> None:
         answer = (await client.get("/api/v1/roots")).json()
         assert answer["public_key"] == served.store.signer.public_key.hex()
         assert (answer["data"], answer["has_more"]) == ([], False)
-        for path in ("/api/v1/roots", "/api/v1/accounts/me/receipts"):
+        own = [
+            f"/api/v1/accounts/me/{name}" for name in ("receipts", "parts", "credits", "rejections")
+        ]
+        for path in ("/api/v1/roots", *own):
             bad = await client.get(path, params={"after": "-1"})
             assert code_of(bad) == (400, "invalid_value")
-        mine = (await client.get("/api/v1/accounts/me/receipts")).json()
-        assert (mine["data"], mine["next_after"]) == ([], None)
+        for path in own:
+            mine = (await client.get(path)).json()
+            assert (mine["data"], mine["next_after"]) == ([], None)
+
+
+async def test_a_miner_sees_what_was_wrong_and_may_appeal_once(served: Served) -> None:
+    """The bundle has the row as it was; only the rig's own account is told anything."""
+    async with client_of(served) as client:
+        batch = await make_batch(client, jsonl([embed_line(0, "w4 w5"), embed_line(1, "w6")]))
+        await until_over(client, batch)
+        theirs = await client.get("/api/v1/accounts/me/rejections/1/bundle")
+        assert code_of(theirs) == (404, "rejection_not_found")
+        assert code_of(await client.post("/api/v1/accounts/me/rejections/1/appeal")) == (
+            404,
+            "rejection_not_found",
+        )
+    async with client_of(served, served.miner_key) as client:
+        path = "/api/v1/accounts/me/rejections"
+        assert (await client.get(path)).json()["data"] == []
+        assert code_of(await client.get(f"{path}/1/bundle")) == (404, "rejection_not_found")
+        assert code_of(await client.post(f"{path}/1/appeal")) == (400, "nothing_refuted")
+        with served.store.database.write() as connection:
+            job = connection.exec_driver_sql("SELECT max(id) FROM job").scalar_one()
+            (name,) = connection.exec_driver_sql("SELECT account FROM lease").scalars().all()
+            connection.exec_driver_sql(
+                "INSERT INTO refuted VALUES (1, ?, 0, 1, ?, ?, 0, 5.0)",
+                (job, b"g" * 16, b"e" * 16),
+            )
+        (one,) = (await client.get(path)).json()["data"]
+        bundle = (await client.get(f"{path}/1/bundle")).json()
+        answer = await client.post(f"{path}/1/appeal")
+        again = await client.post(f"{path}/1/appeal")
+        odd = await client.get(f"{path}/-1/bundle")
+
+    assert (one["reason"], one["fault"], one["cost"], one["appeal"]) == (
+        "wrong_row",
+        "rig",
+        "fine",
+        None,
+    )
+    assert one["refuted"] == [
+        {"row": 1, "given": (b"g" * 16).hex(), "expected": (b"e" * 16).hex(), "at": 5.0}
+    ]
+    assert bundle["user"] == f"{name}.rig"
+    assert manifest_digest(bundle["manifest"].encode()) == bundle["model"]
+    # [CLS] w6 [SEP]: the shorter row comes second in its block.
+    assert [(row["row"], row["tokens"]) for row in bundle["rows"]] == [(1, [2, 6, 3])]
+    assert answer.status_code == 202
+    assert answer.json()["appeal"]["outcome"] is None
+    assert code_of(again) == (400, "appealed_before")
+    assert code_of(odd) == (404, "rejection_not_found")

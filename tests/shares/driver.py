@@ -28,6 +28,7 @@ from shares.board.snapshot import (
     StoredPart,
     StoredRecount,
 )
+from shares.faults import LEASES, VERDICTS
 
 MODEL = "m" * 64
 OPERATION = "embed"
@@ -128,6 +129,8 @@ class House:
         self.trust: dict[tuple[str, str], fx.TrustChanged] = {}
         self.referee_paid: list[fx.RefereePaid] = []
         self.forfeits: list[fx.HeldForfeited] = []
+        self.refuted: list[fx.RowRefuted] = []
+        self.granted: list[fx.AppealGranted] = []
         self.notes: list[fx.Noted] = []
         self.rigs: dict[tuple[str, str], PlayedRig] = {}
         self.sessions: dict[int, PlayedRig] = {}
@@ -165,6 +168,7 @@ class House:
                 case fx.LeaseEnded():
                     share = self.shares[effect.lease]
                     assert share.state == "open", "a lease ended twice"
+                    assert (effect.state, effect.fault) in LEASES, "not documented"
                     share.state, share.fault = effect.state, effect.fault
                 case fx.PartAccepted():
                     share = self.shares[effect.lease]
@@ -181,6 +185,7 @@ class House:
                     share = self.shares[effect.lease]
                     assert share.state != "open"
                     assert share.verdict in ("open", "accepted"), "judged twice"
+                    assert (effect.state, effect.reason) in VERDICTS, "not documented"
                     share.verdict, share.reason = effect.state, effect.reason
                     share.forfeit = effect.forfeit
                 case fx.LeaseSuspected():
@@ -201,6 +206,10 @@ class House:
                     self.trust[effect.account, effect.rig] = effect
                 case fx.RefereePaid():
                     self.referee_paid.append(effect)
+                case fx.RowRefuted():
+                    self.refuted.append(effect)
+                case fx.AppealGranted():
+                    self.granted.append(effect)
                 case fx.HeldForfeited():
                     self.forfeits.append(effect)
                 case fx.BlockCleared():

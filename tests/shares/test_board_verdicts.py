@@ -481,3 +481,52 @@ def test_a_fine_is_at_most_half_of_the_hold_or_one_row(held: int, by_referee: bo
     fine = standing.fine(1, Policy(), established=True, by_referee=by_referee)
 
     assert fine <= max(held // 2, min(held, 100))
+
+
+def test_each_wrong_row_is_put_on_record_with_both_digests(of) -> None:
+    """A first one, and then an offence; what was right is not."""
+    house = House(SMALL)
+    house.open_job(rows=300)
+    rig = house.connect("anna")
+    house.submit(rig, wrong={3})
+    (first,) = house.refuted
+    share = house.shares[first.lease].issued
+    key = HeldLease(first.lease, share.segments).keys[3]
+
+    assert (first.job, first.block, first.row) == key
+    assert (first.expected, first.offence) == (true_digest(*key), False)
+    assert first.given != first.expected
+    house.submit(rig, wrong={1, 2})
+    assert len(house.refuted) == 3
+    assert [row.offence for row in house.refuted[1:]] == [True, True]
+
+
+def test_an_appeal_that_is_won_lifts_what_followed() -> None:
+    """The ban and its count; and what is done again is compared with the right digest."""
+    house = House(SMALL)
+    house.open_job(rows=300)
+    rig = house.connect("anna")
+    house.submit(rig, wrong={1, 2})
+    refuted = list(house.refuted)
+    assert house.trust["anna", "r"].offences == 1
+    assert house.trust["anna", "r"].banned_until > house.at
+    rows = tuple((r.job, r.block, r.row, r.given) for r in refuted)
+    house.handle(
+        ev.AppealWon(
+            at=house.at,
+            account="anna",
+            rig="r",
+            lease=refuted[0].lease,
+            rows=rows,
+            offence=True,
+            units=7,
+        )
+    )
+    (granted,) = house.granted
+    block = house.board._state.block(refuted[0].job, refuted[0].block)
+
+    assert (granted.lease, granted.units) == (refuted[0].lease, 7)
+    assert house.trust["anna", "r"].offences == 0
+    assert house.trust["anna", "r"].banned_until <= house.at
+    assert block is not None
+    assert [block.truth[r.row] for r in refuted] == [r.given for r in refuted]

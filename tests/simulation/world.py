@@ -153,13 +153,20 @@ class World:
         self.boots += 1
         self.store = Store.open(self.folder / "pool", durable=False)
         keys = Random(f"{self.seed} epochs {self.boots}")
+        epochs = Epochs(
+            self.store,
+            self.config.trust.epoch_seconds,
+            self.config.policy(),
+            lambda: keys.randbytes(32),
+            length=64,
+        )
         pool = build_pool(
             self.config,
             self.store,
             inline=True,
             start=START + self.now,
             compute=self._referee,
-            epochs=Epochs(self.store, self.config.trust.epoch_seconds, lambda: keys.randbytes(32)),
+            epochs=epochs,
         )
         names = Random(f"{self.seed} sessions {self.boots}")
         pool.gateway.new_name = lambda: names.randbytes(8).hex()

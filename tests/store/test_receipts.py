@@ -21,9 +21,13 @@ from pool.store.receipts import receipts_after, roots_after
 from shares.blocks import Kind, Segment
 from shares.board.effects import Won
 from shares.receipts import (
+    Leaf,
+    Pay,
     Receipt,
     SignedRoot,
     check,
+    check_delivered,
+    check_pay,
     receipt_from_json,
     receipt_json,
     root_json,
@@ -191,6 +195,71 @@ def test_a_group_that_dies_before_its_commit_leaves_no_root_and_after_it_all(
         receipts, roots = kept(three_groups.store)
         assert len(roots) == roots_then
         assert check(receipts, roots, verifier(three_groups.store)).failures == []
+
+
+LEAVES = [
+    Leaf(1, 0, 10, 100, 0, bytes(32), "alice"),
+    Leaf(1, 1, 5, 50, 0, bytes(32), "alice"),
+]
+
+
+def test_pay_must_be_at_least_what_the_leaves_say() -> None:
+    """What is credited later comes on top."""
+    pays = [
+        Pay(1, 0, 100, 3, 300, "cleared"),
+        Pay(1, 1, 20, 3, 60, "cleared"),
+        Pay(1, 1, 30, 2, 60, "pending"),
+        Pay(1, 1, 7, 2, 14, "pending"),
+    ]
+    failures: list[str] = []
+
+    assert check_pay(LEAVES, pays, failures) == {"cleared": 360, "pending": 74}
+    assert failures == []
+    check_pay(LEAVES, pays[:2], failures)
+    assert failures == ["lease 1 part 1: 20 of work is credited, its leaf says 50"]
+    failures.clear()
+    check_pay(LEAVES, [*pays, Pay(2, 0, 10, 3, 29, "pending")], failures)
+    assert failures == ["lease 2 part 0: 29 units for 10 of work at 3 each, not 30"]
+
+
+def test_what_was_delivered_must_have_its_leaf() -> None:
+    """A pool that drops an acknowledged part is found by the rig that noted it."""
+    failures: list[str] = []
+
+    assert check_delivered(LEAVES, [(1, 0, 10), (1, 0, 10), (1, 1, 5)], failures) == 2
+    assert failures == []
+    check_delivered(LEAVES, [(1, 0, 9), (2, 0, 1)], failures)
+    assert [failure.partition(":")[0] for failure in failures] == [
+        "lease 1 part 0",
+        "lease 2 part 0",
+    ]
+
+
+def test_a_folder_of_a_rig_is_read_whole(three_groups: Bookmaker, tmp_path: Path) -> None:
+    """Receipts and what was delivered; a part without its receipt is named."""
+    receipts, roots = kept(three_groups.store)
+    key = three_groups.store.signer.public_key.hex()
+    folder = tmp_path / "kept" / "pool_3333"
+    folder.mkdir(parents=True)
+    page = {"public_key": key, "data": [receipt_json(one) for one in receipts]}
+    (folder / "alice.a.receipts.jsonl").write_text(json.dumps(page) + "\n")
+    parts = [{"lease": r.leaf.lease, "part": r.leaf.part, "rows": r.leaf.rows} for r in receipts]
+    delivered = folder / "alice.a.delivered.jsonl"
+    delivered.write_text(json.dumps({"data": parts}) + "\n")
+    published = tmp_path / "roots.json"
+    published.write_text(json.dumps({"public_key": key, "data": [root_json(r) for r in roots]}))
+    good = CliRunner().invoke(cli, ["verify", str(folder), "--roots", str(published)])
+    with delivered.open("a") as file:
+        file.write(json.dumps({"data": [{"lease": 99, "part": 0, "rows": 2}]}) + "\n")
+    bad = CliRunner().invoke(cli, ["verify", str(folder), "--roots", str(published)])
+    above = CliRunner().invoke(cli, ["verify", str(tmp_path / "kept"), "--roots", str(published)])
+
+    assert good.exit_code == 0, good.output
+    assert f"{len(receipts)} parts were delivered from here" in good.output
+    assert bad.exit_code == 1
+    assert "FAILED  lease 99 part 0: was acknowledged, and has no receipt here" in bad.output
+    assert above.exit_code == 1
+    assert "name one of the folders in it: pool_3333" in above.output
 
 
 def test_the_command_names_what_fails(three_groups: Bookmaker, tmp_path: Path) -> None:

@@ -52,4 +52,4 @@ def test_pool_urls() -> None:
 )
 async def test_file_addresses_on_the_dialled_host(host: str, url: str, whole: str) -> None:
     stream, _ = trio.testing.memory_stream_pair()
-    assert RigConnection(stream, host=host).file_url(url) == whole
+    assert RigConnection(stream, host=host).whole_url(url) == whole

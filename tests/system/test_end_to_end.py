@@ -21,6 +21,7 @@ from harness import (
     inferpool,
     output_of,
     pool_with_rigs,
+    run,
     submit,
     wait_for_batch,
 )
@@ -178,3 +179,39 @@ def _worker(pool: Pool, user: str, token_file: str) -> Process:
             *("--cache", str(pool.folder / "cache")),
         )
     )
+
+
+def test_a_rig_keeps_receipts_that_can_be_verified(tmp_path: Path) -> None:
+    """What it delivered, the receipts for it, and what was paid: all agree, and nothing is lost."""
+    kept = tmp_path / "receipts"
+    with pool_with_rigs(tmp_path, {}) as (pool, _):
+        token = pool.account("alice", "miner")
+        pool.start()
+        rig = Process(
+            inferpool(
+                "worker",
+                *("--pool", f"stratum+tcp://127.0.0.1:{pool.stratum_port}"),
+                *("--user", "alice.rig", "--token-file", token, "--backend", "numpy"),
+                *("--cache", str(tmp_path / "cache"), "--receipts", str(kept)),
+            )
+        )
+        try:
+            with pool.client("carol") as client:
+                facts = wait_for_batch(client, submit(client, digest_lines(400, seed=12)))
+                assert facts["status"] == "completed", facts
+            assert rig.stop() == 0
+        finally:
+            rig.kill()
+        (folder,) = kept.iterdir()
+        pay = tmp_path / "pay.json"
+        with pool.client("alice") as client:
+            pay.write_text(client.get(f"{pool.url}/api/v1/accounts/me/credits").text)
+        words = ["verify", str(folder), "--roots", f"{pool.url}/api/v1/roots", "--pay", str(pay)]
+        found = run(*words)
+        parts = list(folder.glob("*.delivered.jsonl"))
+        lines = parts[0].read_text().splitlines()
+
+    assert found["failures"] == []
+    assert found["accounts"]["alice"]["rows"] == 400
+    assert found["units"] == {"cleared": found["accounts"]["alice"]["work"]}
+    assert found["delivered"] == sum(len(json.loads(line)["data"]) for line in lines) > 0

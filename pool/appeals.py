@@ -1,0 +1,80 @@
+"""Appeals: the referee runs the rows of a rejected share once more."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import structlog
+import trio
+
+from pool.core import Core
+from pool.referee import Referee
+from pool.store.appeals import OpenAppeal, open_appeals, uphold
+from shares.board.effects import RefereeWanted
+from shares.board.events import AppealWon
+
+_log = structlog.get_logger("pool.appeals")
+
+LOOK_SECONDS = 5.0
+
+
+class Appeals:
+    """Decides what waits, one after the other; what a crash interrupts is decided anew."""
+
+    def __init__(self, core: Core, referee: Referee) -> None:
+        """``referee`` computes; the board behind ``core`` lifts what followed from an error."""
+        self._core = core
+        self._referee = referee
+        self._granted: set[int] = set()  # told to the board, perhaps not yet durable
+
+    async def run(self) -> None:
+        """Look for appeals until cancelled."""
+        while True:
+            for appeal in await self._core.in_thread(self._waiting):
+                if appeal.lease not in self._granted:
+                    await self._decide(appeal)
+            await trio.sleep(LOOK_SECONDS)
+
+    def _waiting(self) -> list[OpenAppeal]:
+        with self._core.store.database.read() as connection:
+            return open_appeals(connection)
+
+    async def _decide(self, appeal: OpenAppeal) -> None:
+        blocks: dict[tuple[int, int], dict[int, bytes]] = defaultdict(dict)
+        for row in appeal.refuted:
+            blocks[row.job, row.block][row.row] = row.given
+        right = True
+        for (job, block), given in blocks.items():
+            order = RefereeWanted(
+                appeal.model, appeal.operation, job, block, tuple(sorted(given)), urgent=False
+            )
+            right = right and await self._referee.compute(order) == given
+        now = self._core.clock.now()
+        _log.info(
+            "appeal decided",
+            lease=appeal.lease,
+            account=appeal.account,
+            rig=appeal.rig,
+            outcome="overturned" if right else "upheld",
+        )
+        if right:
+            # The pool's own processor erred. An operator wants to know: it will err again.
+            _log.error("the referee was wrong", lease=appeal.lease, rows=len(appeal.refuted))
+            self._granted.add(appeal.lease)
+            self._core.handle(
+                AppealWon(
+                    at=now,
+                    account=appeal.account,
+                    rig=appeal.rig,
+                    lease=appeal.lease,
+                    rows=tuple((r.job, r.block, r.row, r.given) for r in appeal.refuted),
+                    offence=appeal.offence,
+                    units=appeal.units,
+                )
+            )
+        else:
+            await self._core.in_thread(self._uphold, appeal.lease, now)
+
+    def _uphold(self, lease: int, at: float) -> None:
+        with self._core.store.database.write() as connection:
+            uphold(connection, lease, at)

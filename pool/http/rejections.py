@@ -1,0 +1,157 @@
+"""``/api/v1/accounts/me/rejections``: what went wrong with a miner's shares, proofs, appeals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import trio
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from pool.http.auth import any_account
+from pool.http.bodies import number_param, page_limit
+from pool.http.deps import deps_of
+from pool.http.errors import ApiError, JsonResponse
+from pool.store.appeals import AppealError, open_appeal
+from pool.store.rejections import Rejection, rejection, rejections_after, tokens_of
+from shares.faults import of_share
+from shares.replay import BUNDLE_VERSION
+
+
+async def get_rejections(request: Request) -> Response:
+    """Shares that came to nothing or of which a row was wrong, by lease number."""
+    deps = deps_of(request)
+    account = await any_account(request)
+    after = number_param(request, "after", "the number of a lease")
+    limit = page_limit(request, 100, 1000)
+
+    def read() -> tuple[list[Rejection], int | None]:
+        with deps.store.database.read() as connection:
+            return rejections_after(connection, account.name, after, limit)
+
+    found, following = await trio.to_thread.run_sync(read)
+    data = [_rejection_json(one) for one in found]
+    return JsonResponse({"object": "list", "data": data, "next_after": following})
+
+
+async def get_bundle(request: Request) -> Response:
+    """All that ``inferpool replay`` needs but the model's files."""
+    deps = deps_of(request)
+    account = await any_account(request)
+    number = _number(request)
+
+    def read() -> tuple[Rejection | None, list[list[int]]]:
+        with deps.store.database.read() as connection:
+            found = rejection(connection, account.name, number)
+        return found, tokens_of(deps.store.block_path, found.refuted) if found else []
+
+    found, tokens = await trio.to_thread.run_sync(read)
+    if found is None or not found.refuted:
+        raise _nothing(number)
+    model = deps.models.by_digest(found.model)
+    return JsonResponse(
+        {
+            "object": "replay_bundle",
+            "version": BUNDLE_VERSION,
+            "lease": found.lease,
+            "user": f"{found.account}.{found.rig}",
+            "model": found.model,
+            "manifest": model.text.decode(),
+            "operation": found.operation,
+            "rows": [
+                {
+                    "row": row.share_row,
+                    "tokens": ids,
+                    "given": row.given.hex(),
+                    "expected": row.expected.hex(),
+                }
+                for row, ids in zip(found.refuted, tokens, strict=True)
+            ],
+        }
+    )
+
+
+async def post_appeal(request: Request) -> Response:
+    """Ask the referee to run the rows of a share again that it found wrong."""
+    deps = deps_of(request)
+    account = await any_account(request)
+    number = _number(request)
+
+    def write() -> Rejection | None:
+        with deps.store.database.write() as connection:
+            open_appeal(connection, account.name, number, deps.clock.now())
+            return rejection(connection, account.name, number)
+
+    try:
+        found = await trio.to_thread.run_sync(write)
+    except LookupError:
+        raise _nothing(number) from None
+    except AppealError as error:
+        raise ApiError(400, error.code, str(error)) from None
+    assert found is not None
+    return JsonResponse(_rejection_json(found), status_code=202)
+
+
+def _number(request: Request) -> int:
+    text = request.path_params["lease"]
+    if not (text.isascii() and text.isdecimal() and len(text) <= 18):
+        raise _nothing(text[:40])
+    return int(text)
+
+
+def _nothing(number: object) -> ApiError:
+    return ApiError(
+        404,
+        "rejection_not_found",
+        f"no row of a share {number} of this account was found wrong: "
+        "see GET /api/v1/accounts/me/rejections",
+    )
+
+
+def _rejection_json(one: Rejection) -> dict[str, Any]:
+    meaning = of_share(one.state, one.fault, one.verdict, one.reason, refuted=bool(one.refuted))
+    rejected = one.verdict == "rejected"
+    appeal = one.appeal
+    return {
+        "lease": one.lease,
+        "rig": one.rig,
+        "model": one.model,
+        "rows": one.rows,
+        "issued": one.issued,
+        "state": one.state,
+        "ended": one.ended,
+        "verdict": one.verdict,
+        "judged": one.judged,
+        "reason": one.reason if rejected else "wrong_row" if one.refuted else one.state,
+        "fault": meaning.fault,
+        "cost": meaning.cost,
+        "words": meaning.words,
+        "units_lost": one.lost,
+        "units_fined": one.fined,
+        "refuted": [
+            {
+                "row": row.share_row,
+                "given": row.given.hex(),
+                "expected": row.expected.hex(),
+                "at": row.at,
+            }
+            for row in one.refuted
+        ],
+        "appeal": {
+            "opened": appeal.opened,
+            "outcome": appeal.outcome,
+            "decided": appeal.decided,
+            "units": appeal.units,
+            "paid": appeal.paid,
+        }
+        if appeal
+        else None,
+    }
+
+
+ROUTES = [
+    Route("/api/v1/accounts/me/rejections", get_rejections, methods=["GET"]),
+    Route("/api/v1/accounts/me/rejections/{lease}/bundle", get_bundle, methods=["GET"]),
+    Route("/api/v1/accounts/me/rejections/{lease}/appeal", post_appeal, methods=["POST"]),
+]
