@@ -52,7 +52,8 @@ def share(lease: int, payload: int) -> list[Record]:
         ),
         PartAccepted(
             lease, 0, 0, ROWS, payload, bytes(16 * ROWS), bytes(32), 1, 10_000, 1_000,
-            1_000, "held", 200, 1, (), (3,), (), 2, (Won(1, 0, start, start + ROWS, 0),), 2.0,
+            1_000, "held", 200, 1, ((1, ROWS),), (), (3,), (), 2,
+            (Won(1, 0, start, start + ROWS, 0),), 2.0,
         ),
         CreditEarned(lease, 0, 1, "row", "pay", *rig, ROWS, ROWS),
         CheckDrawn(lease, "rig", lease, 0, 1, 0, start + 3, 2.0),

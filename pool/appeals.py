@@ -43,12 +43,14 @@ class Appeals:
         blocks: dict[tuple[int, int], dict[int, bytes]] = defaultdict(dict)
         for row in appeal.refuted:
             blocks[row.job, row.block][row.row] = row.given
-        right = True
+        path = self._core.store.block_path
+        right = all(path(*place).exists() for place in blocks)
         for (job, block), given in blocks.items():
             order = RefereeWanted(
                 appeal.model, appeal.operation, job, block, tuple(sorted(given)), urgent=False
             )
-            right = right and await self._referee.compute(order) == given
+            if right:
+                right = await self._referee.compute(order) == given
         now = self._core.clock.now()
         _log.info(
             "appeal decided",

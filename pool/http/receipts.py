@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import groupby
 from typing import Any
 
 import trio
@@ -77,7 +76,7 @@ async def get_parts(request: Request) -> Response:
 
     def read() -> tuple[list[DrawnPart], int | None]:
         with store.database.read() as connection:
-            return parts_after(connection, store.block_path, account.name, after, limit, now)
+            return parts_after(connection, account.name, after, limit, now)
 
     parts, following = await trio.to_thread.run_sync(read)
     return JsonResponse(
@@ -101,7 +100,7 @@ async def get_credits(request: Request) -> Response:
 
 
 def part_json(part: DrawnPart) -> dict[str, Any]:
-    """For ``shares.trust.audit``. Works as runs of (work, rows), for rows come by length."""
+    """For ``shares.trust.audit``."""
     checks = [{"row": row, "by": by, "outcome": outcome} for row, by, outcome in part.checks]
     return {
         "lease": part.lease,
@@ -119,7 +118,7 @@ def part_json(part: DrawnPart) -> dict[str, Any]:
         "row_work": part.row_work,
         "check_rate_ppm": part.check_rate_ppm,
         "referee_rate_ppm": part.referee_rate_ppm,
-        "works": [[work, sum(1 for _ in same)] for work, same in groupby(part.works.tolist())],
+        "works": part.works,
         "suspect": part.suspect,
         "verdict": part.verdict,
         "reason": part.reason,

@@ -13,7 +13,7 @@ from pool.http.auth import any_account
 from pool.http.bodies import number_param, page_limit
 from pool.http.deps import deps_of
 from pool.http.errors import ApiError, JsonResponse
-from pool.store.appeals import AppealError, open_appeal
+from pool.store.appeals import ROWS_GONE, AppealError, open_appeal
 from pool.store.rejections import Rejection, rejection, rejections_after, tokens_of
 from shares.faults import of_share
 from shares.replay import BUNDLE_VERSION
@@ -46,7 +46,10 @@ async def get_bundle(request: Request) -> Response:
             found = rejection(connection, account.name, number)
         return found, tokens_of(deps.store.block_path, found.refuted) if found else []
 
-    found, tokens = await trio.to_thread.run_sync(read)
+    try:
+        found, tokens = await trio.to_thread.run_sync(read)
+    except FileNotFoundError:
+        raise ApiError(410, "rows_gone", ROWS_GONE) from None
     if found is None or not found.refuted:
         raise _nothing(number)
     model = deps.models.by_digest(found.model)
@@ -80,7 +83,7 @@ async def post_appeal(request: Request) -> Response:
 
     def write() -> Rejection | None:
         with deps.store.database.write() as connection:
-            open_appeal(connection, account.name, number, deps.clock.now())
+            open_appeal(connection, deps.store.block_path, account.name, number, deps.clock.now())
             return rejection(connection, account.name, number)
 
     try:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import sqlalchemy as sa
 from sqlalchemy import func, insert, select, update
@@ -13,6 +15,9 @@ from pool.store.rejections import Refuted, refuted_rows
 
 APPEALS_A_DAY = 5  # an account's; each costs the referee its rows once more
 _DAY = 86_400.0
+ROWS_GONE = (
+    "the rows of this share are gone: those of direct requests are kept for some minutes only"
+)
 
 
 class AppealError(ValueError):
@@ -41,7 +46,13 @@ class OpenAppeal:
         return any(row.offence for row in self.refuted)
 
 
-def open_appeal(connection: sa.Connection, account: str, lease: int, at: float) -> None:
+def open_appeal(
+    connection: sa.Connection,
+    block_path: Callable[[int, int], Path],
+    account: str,
+    lease: int,
+    at: float,
+) -> None:
     """Take an appeal. Raises ``AppealError``, and ``LookupError`` for no share of the account's."""
     appeal, share = schema.appeal, schema.lease
     found = connection.execute(
@@ -49,10 +60,13 @@ def open_appeal(connection: sa.Connection, account: str, lease: int, at: float) 
     ).first()
     if found is None:
         raise LookupError(lease)
-    if not refuted_rows(connection, lease, unpack_segments(found.segments)):
+    refuted = refuted_rows(connection, lease, unpack_segments(found.segments))
+    if not refuted:
         raise AppealError(
             "nothing_refuted", "no row of this share was found wrong: there is nothing to appeal"
         )
+    if not all(block_path(row.job, row.block).exists() for row in refuted):
+        raise AppealError("rows_gone", ROWS_GONE)
     if connection.scalar(select(appeal.c.lease).where(appeal.c.lease == lease)) is not None:
         raise AppealError("appealed_before", "this share was appealed before: see its rejection")
     recent = connection.scalar(
@@ -89,7 +103,7 @@ def open_appeals(connection: sa.Connection) -> list[OpenAppeal]:
 
 
 def uphold(connection: sa.Connection, lease: int, at: float) -> None:
-    """The referee stands by its word."""
+    """The referee stands by its word, or the rows are gone meanwhile."""
     appeal = schema.appeal
     connection.execute(
         update(appeal)

@@ -242,6 +242,7 @@ def _part_row(r: PartAccepted, position: Position, size: int) -> dict[str, Any]:
     row["no"] = row.pop("part")
     row["check_rows"] = _encode(r.check_rows)
     row["referee_rows"] = _encode(r.referee_rows)
+    row["works"] = _encode(r.works)
     row["over"] = _encode(r.over)
     row["least"] = _encode(r.least)
     return row | {"log": position.log, "offset": position.offset, "bytes": size}

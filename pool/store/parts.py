@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import sqlalchemy as sa
-from numpy.typing import NDArray
 from sqlalchemy import func, select
 
 from pool.store import schema
-from pool.store.blockfile import BlockFile
 from pool.store.commit import unpack_segments
 from pool.store.receipts import roots_of
 from shares.blocks import pieces
@@ -41,7 +37,7 @@ _decode_runs = msgspec.msgpack.Decoder(_Runs).decode
 class DrawnPart:
     """A part, what it was sampled by, and (once its epoch's key is published) what was drawn.
 
-    ``works`` int64 [rows]: work of each row. Rows are rows of the part, from 0; runs are (start,
+    ``works``: runs (work of a row, rows). Rows are rows of the part, from 0; other runs are (start,
     stop). ``checks``: (row, by, outcome) of each row that was checked, the outcome ``None`` while
     it is open: the drawn ones and, when ``suspect``, others of a rig that was wrong elsewhere.
     """
@@ -61,7 +57,7 @@ class DrawnPart:
     row_work: int
     check_rate_ppm: int
     referee_rate_ppm: int
-    works: NDArray[np.int64]
+    works: _Runs
     published: bool
     won: _Runs
     over: _Runs
@@ -88,17 +84,11 @@ def last_published(connection: sa.Connection, now: float) -> int:
 
 
 def parts_after(
-    connection: sa.Connection,
-    block_path: Callable[[int, int], Path],
-    account: str,
-    after: int,
-    roots: int,
-    now: float,
+    connection: sa.Connection, account: str, after: int, roots: int, now: float
 ) -> tuple[list[DrawnPart], int | None]:
     """The parts of an account under its next ``roots`` roots behind ``after``.
 
-    Also the root's number to go on behind, ``None`` when there are no more. Raises ``OSError`` when
-    a block cannot be read.
+    Also the root's number to go on behind, ``None`` when there are no more.
     """
     page, following = roots_of(connection, account, after, roots)
     published = last_published(connection, now)
@@ -113,31 +103,10 @@ def parts_after(
         .where(receipt.sequence.in_(page), receipt.account == account)
         .order_by(receipt.sequence, receipt.index)
     ).all()
-    works = _Works(block_path)
-    return [_drawn(connection, row, works, row.epoch <= published) for row in found], following
+    return [_drawn(connection, row, row.epoch <= published) for row in found], following
 
 
-class _Works:
-    """Works of rows of blocks; each block is read once."""
-
-    def __init__(self, block_path: Callable[[int, int], Path]) -> None:
-        self._path = block_path
-        self._known: dict[tuple[int, int], NDArray[np.int64]] = {}
-
-    def of(self, segments: bytes, first: int, stop: int) -> NDArray[np.int64]:
-        found = []
-        for segment, start, end, _ in pieces(unpack_segments(segments), first, stop):
-            place = (segment.job, segment.block)
-            if place not in self._known:
-                with BlockFile(self._path(*place)) as block:
-                    self._known[place] = block.works.astype(np.int64)
-            found.append(self._known[place][start:end])
-        return np.concatenate(found)
-
-
-def _drawn(
-    connection: sa.Connection, row: sa.Row[Any], works: _Works, published: bool
-) -> DrawnPart:
+def _drawn(connection: sa.Connection, row: sa.Row[Any], published: bool) -> DrawnPart:
     won, check = schema.won.c, schema.check.c
     stop_row = row.first_row + row.rows
     wins: Iterable[Any] = connection.execute(
@@ -173,7 +142,7 @@ def _drawn(
         row_work=row.row_work,
         check_rate_ppm=row.check_rate_ppm,
         referee_rate_ppm=row.referee_rate_ppm,
-        works=works.of(row.segments, row.first_row, stop_row),
+        works=_decode_runs(row.works),
         published=published,
         won=[(w.first_row, w.first_row + w.stop - w.start) for w in wins],
         over=_decode_runs(row.over),

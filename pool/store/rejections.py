@@ -160,7 +160,10 @@ def refuted_rows(
 def tokens_of(
     block_path: Callable[[int, int], Path], refuted: tuple[Refuted, ...]
 ) -> list[list[int]]:
-    """Token ids of the rows. Raises ``OSError`` when a block cannot be read."""
+    """Token ids of the rows.
+
+    Raises ``FileNotFoundError`` when their block is gone (of a direct request, after a while).
+    """
     found = []
     for one in refuted:
         with BlockFile(block_path(one.job, one.block)) as block:

@@ -214,6 +214,7 @@ part = Table(
     Column("why", String, nullable=False),  # held | probation | suspect | no_key
     Column("held", BigInteger, nullable=False),  # units that the rig held when it was drawn from
     Column("price", BigInteger, nullable=False),  # units a unit of work, of that draw
+    Column("works", LargeBinary, nullable=False),  # MessagePack [[work, rows]]
     Column("over", LargeBinary, nullable=False),  # MessagePack [[start, stop]]: never drawn
     Column("check_rows", LargeBinary, nullable=False),  # MessagePack [row of the part]
     Column("referee_rows", LargeBinary, nullable=False),

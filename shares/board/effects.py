@@ -103,6 +103,7 @@ class PartAccepted(Record):
     why: str  # why these rates: one of shares.trust.sampling.REASONS
     held: int  # units that the rig held when the draw was made
     price: int  # units a unit of work, the highest of its jobs
+    works: tuple[tuple[int, int], ...]  # runs (work of a row, rows): what the draw went by
     over: tuple[tuple[int, int], ...]  # rows (start, stop) of blocks that are over: never drawn
     check_rows: tuple[int, ...]  # rows of the part drawn for a check by another account
     referee_rows: tuple[int, ...]  # rows of the part drawn for the referee

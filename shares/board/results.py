@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -327,6 +328,7 @@ def _record(state: State, event: PartSubmitted, lease: Lease, found: _Findings) 
             why=why,
             held=held,
             price=found.price,
+            works=tuple((work, sum(1 for _ in same)) for work, same in groupby(works.tolist())),
             over=tuple((a, b + 1) for a, b in _runs(np.flatnonzero(~found.known))),
             check_rows=for_rigs,
             referee_rows=for_referee,

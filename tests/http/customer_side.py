@@ -189,6 +189,7 @@ class FakeCore:
                 why="held",
                 held=200,
                 price=1,
+                works=((1, rows),),
                 over=(),
                 check_rows=(),
                 referee_rows=(),

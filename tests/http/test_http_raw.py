@@ -321,7 +321,7 @@ async def test_sampling_keys_are_shown_once_their_epoch_is_over(served: Served) 
         )
         connection.exec_driver_sql(
             "INSERT INTO part VALUES (1, 0, 0, 1, 0, 8, 1, x'', x'', 2, 0, 0, 1, 'held', 0, 1, "
-            "x'90', x'', x'', 2, x'90', 1.0)"
+            "x'90', x'90', x'', x'', 2, x'90', 1.0)"
         )
     async with httpx.AsyncClient(base_url=served.url) as client:
         answer = (await client.get("/api/v1/epochs", params={"limit": 3})).json()

@@ -42,7 +42,8 @@ def rejections(world: World, account: str) -> list[Rejection]:
 
 def appeal(world: World, account: str, lease: int) -> None:
     with world.store.database.write() as connection:
-        open_appeal(connection, account, lease, world.epoch + world.now)
+        at = world.epoch + world.now
+        open_appeal(connection, world.store.block_path, account, lease, at)
 
 
 async def decided(world: World, account: str, lease: int) -> Rejection:
@@ -143,6 +144,14 @@ def test_a_liars_appeal_changes_nothing(tmp_path: Path) -> None:
     simulate(4, tmp_path, a_liar_appeals)
 
 
+def there(_job: int, _block: int) -> Path:
+    return Path(__file__)
+
+
+def gone(_job: int, _block: int) -> Path:
+    return Path(__file__).with_name("gone")
+
+
 async def many_appeals(world: World) -> None:
     world.customer("carol")
     world.add_rig("anna", "rig", 20.0)
@@ -159,11 +168,13 @@ async def many_appeals(world: World) -> None:
                 "INSERT INTO refuted VALUES (?, 1, 0, 0, x'00', x'01', 0, 1.0)", (1000 + lease,)
             )
             if lease <= APPEALS_A_DAY:
-                open_appeal(connection, "anna", 1000 + lease, world.epoch)
-    with pytest.raises(AppealError, match="try again tomorrow"):
-        appeal(world, "anna", 1000 + APPEALS_A_DAY + 1)
-    with world.store.database.write() as connection:
-        open_appeal(connection, "anna", 1000 + APPEALS_A_DAY + 1, world.epoch + 90_000)
+                open_appeal(connection, there, "anna", 1000 + lease, world.epoch)
+        last = 1000 + APPEALS_A_DAY + 1
+        with pytest.raises(AppealError, match="try again tomorrow"):
+            open_appeal(connection, there, "anna", last, world.epoch)
+        with pytest.raises(AppealError, match="the rows of this share are gone"):
+            open_appeal(connection, gone, "anna", last, world.epoch + 90_000)
+        open_appeal(connection, there, "anna", last, world.epoch + 90_000)
 
 
 def test_the_referee_cannot_be_flooded_with_appeals(tmp_path: Path) -> None:

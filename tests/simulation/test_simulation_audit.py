@@ -16,7 +16,6 @@ from world import World, settings, simulate
 from pool.cli import cli
 from pool.http.epochs import epochs_json
 from pool.http.receipts import part_json
-from pool.store import Store
 from pool.store.parts import PUBLISHED_AFTER_SECONDS, last_published, parts_after
 from pool.store.receipts import receipts_after
 from shares.receipts import Receipt
@@ -36,7 +35,7 @@ class Published:
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
-    """Two jobs, one with assurance, with honest rigs, a liar, a crash of the pool and several epochs."""
+    """Two jobs, one with assurance; honest rigs, a liar, a crash of the pool, several epochs."""
     told = Published()
 
     async def history(world: World) -> None:
@@ -57,12 +56,12 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
         now = world.epoch + world.now
         names = sorted({rig.account for rig in world.rigs.values()})
         with store.database.read() as connection:
-            told.secret = _told(connection, store, names, now - 10**6)
+            told.secret = _told(connection, names, now - 10**6)
         world.pool.epochs.current(now + 3_600)
         later = now + 3_600 + PUBLISHED_AFTER_SECONDS
         with store.database.read() as connection:
             assert last_published(connection, later - 1) < last_published(connection, later)
-            told.parts = _told(connection, store, names, later)
+            told.parts = _told(connection, names, later)
             told.epochs = json.loads(json.dumps(epochs_json(connection, 0, 1000, later)))
             told.receipts = {name: receipts_after(connection, name, 0, 10**6)[0] for name in names}
 
@@ -71,10 +70,8 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
     return told
 
 
-def _told(connection: sa.Connection, store: Store, names: list[str], now: float) -> _Told:
-    parts = {
-        name: parts_after(connection, store.block_path, name, 0, 10**6, now)[0] for name in names
-    }
+def _told(connection: sa.Connection, names: list[str], now: float) -> _Told:
+    parts = {name: parts_after(connection, name, 0, 10**6, now)[0] for name in names}
     return {
         name: json.loads(json.dumps([part_json(one) for one in found]))
         for name, found in parts.items()

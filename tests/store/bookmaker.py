@@ -144,6 +144,7 @@ class Bookmaker:
             why="held",
             held=200,
             price=1,
+            works=((1, rows),),
             over=(),
             check_rows=(0,),
             referee_rows=(),

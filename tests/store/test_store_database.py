@@ -32,7 +32,14 @@ def test_commits_wait_for_the_disk_and_foreign_keys_hold(database: Database) -> 
     assert pragma(database, "synchronous") == 2
     assert pragma(database, "foreign_keys") == 1
     row = dict.fromkeys((column.name for column in part.columns), 0)
-    row |= {"digests": b"", "digest": b"", "check_rows": b"", "referee_rows": b"", "over": b""}
+    row |= {
+        "digests": b"",
+        "digest": b"",
+        "check_rows": b"",
+        "referee_rows": b"",
+        "over": b"",
+        "works": b"",
+    }
     row |= {"least": b""}
     with pytest.raises(IntegrityError, match="FOREIGN KEY"), database.write() as connection:
         connection.execute(insert(part).values(row))
