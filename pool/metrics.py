@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -21,6 +22,7 @@ from shares.board.effects import (
     RefereePaid,
     ShareJudged,
 )
+from shares.trust.sampling import HELD, least_of
 
 _COMMIT_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 _GROUP_RECORDS = (1, 4, 16, 64, 256, 1024, 4096)
@@ -53,6 +55,15 @@ class PoolMetrics:
         )
         self._rows = _counter(registry, "inferpool_rows_accepted_total", "Rows in accepted parts.")
         self._parts = _counter(registry, "inferpool_parts_accepted_total", "Accepted parts.")
+        # Onboarding and bought assurance are apart: the rest is what established rigs cost.
+        self._drawn = _counter(
+            registry,
+            "inferpool_rows_drawn_total",
+            "Rows drawn to be computed again, by why: held (its rig's pay), probation, assurance"
+            " (its customer bought it), suspect or no_key.",
+            "by",
+            "why",
+        )
         self._checks = _counter(
             registry, "inferpool_checks_total", "Checked rows by outcome.", "checker", "outcome"
         )
@@ -94,6 +105,7 @@ class PoolMetrics:
                 case PartAccepted():
                     self._parts.inc()
                     self._rows.inc(record.rows)
+                    self._count_draw(record)
                 case CreditEarned():
                     self._work.labels(f"accepted_{record.kind}").inc(record.work)
                 case ShareJudged():
@@ -110,6 +122,15 @@ class PoolMetrics:
                     self._jobs.labels(record.state).inc()
                 case _:
                     pass
+
+    def _count_draw(self, part: PartAccepted) -> None:
+        bought = 0
+        if part.why == HELD and part.least:
+            least = least_of(part.least, part.rows)
+            bought = int(np.count_nonzero(least[list(part.check_rows)]))
+            self._drawn.labels("rig", "assurance").inc(bought)
+        self._drawn.labels("rig", part.why).inc(len(part.check_rows) - bought)
+        self._drawn.labels("referee", part.why).inc(len(part.referee_rows))
 
     def group_written(self, seconds: float, records: int) -> None:
         """One commit group is durable."""

@@ -319,7 +319,7 @@ def _settle_jobs(
     )
     unpaid = select(credit.c.job).where(credit.c.posted.is_distinct_from(credit.c.state))
     over = connection.execute(
-        select(job.c.id, job.c.account, job.c.check_reserved)
+        select(job)
         .where(
             job.c.settled.is_(None),
             or_(job.c.closed.is_not(None), job.c.state.in_(_OVER)),
@@ -332,8 +332,13 @@ def _settle_jobs(
         _charge_referee(connection, row.id, row.check_reserved, policy, at)
         pay, check, fee = posting.escrows(row.id)
         rest = balances_of(connection, (pay, check, fee))
-        ending = posting.completed if _was_worked_on(connection, row.id) else posting.undone
-        entries = ending(row.account, row.id, pay=rest[pay], check=rest[check], fee=rest[fee])
+        unused = rest[check]
+        if _was_worked_on(connection, row.id):
+            undone = (row.work - row.paid_work) * row.price
+            unused = min(rest[check], undone * row.assurance_ppm // PPM)
+        entries = posting.completed(
+            row.account, row.id, pay=rest[pay], check=rest[check], fee=rest[fee], unused=unused
+        )
         post(connection, "completed", job_ref(row.id), entries, at)
         # Rows of this job that were forfeited are paid for again; nothing else waits for forfeits.
         left = balance(connection, posting.FORFEITS)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from shares.board.effects import CheckDrawn, CheckEnded
 from shares.board.room import may_see
-from shares.board.state import Block, Case, Check, Job, Lease, Rig, RowKey, State, Task
+from shares.board.state import Block, Case, Check, Job, Lease, Rig, RigKey, RowKey, State, Task
 from shares.policy import PPM
 
 
@@ -97,11 +97,16 @@ def due(state: State, rig: Rig, kind: tuple[str, str]) -> Iterator[Check]:
     """Checks of one (model, operation) that a rig may compute, oldest first in each account."""
     if not rig.standing.established(state.policy, kind[0]):
         return
+    known: dict[tuple[int, RigKey], bool] = {}  # {(job, rig that is checked): whether it may}
     for account, queued in state.due.get(kind, {}).items():
         if account == rig.key[0]:
             continue
         for check in queued.values():
-            if may_check(state, rig, state.jobs[check.key[0]], check.target.rig):
+            job, target = check.key[0], check.target.rig
+            may = known.get((job, target.key))
+            if may is None:
+                may = known[job, target.key] = may_check(state, rig, state.jobs[job], target)
+            if may:
                 yield check
 
 
@@ -131,6 +136,12 @@ def hand_back(state: State, task: Task) -> None:
     if check is not None and not check.referred:
         check.lessee = 0
         offer(state, check)
+
+
+def work_of(state: State, check: Check) -> int:
+    """Work of its row."""
+    job, number, row = check.key
+    return int(state.jobs[job].opened[number].works[row])
 
 
 def price(state: State, key: RowKey) -> int:
@@ -182,19 +193,26 @@ def out_of_patience(state: State) -> None:
     a checker's hands they lie behind all the work that it had before.
     """
     policy = state.policy
-    shortest = min(policy.check_patience_seconds, policy.newcomer_patience_seconds)
+    ordinary = policy.check_patience_seconds
+    shortest = min(ordinary, policy.newcomer_patience_seconds)
+    known: dict[tuple[int, RigKey], float] = {}  # {(job, rig that is checked): patience}
     for check in list(state.checks.values()):
         waited = state.at - check.since
         if waited < shortest:
             break  # they are in the order in which they were drawn
         if check.referred:
             continue
-        most = _patience(state, check, waited)
+        most = ordinary
+        if waited >= ordinary:
+            kind = (check.key[0], check.target.rig.key)
+            if kind not in known:
+                known[kind] = _patience(state, check)
+            most = known[kind]
         if waited >= (2 * most if check.lessee else most) or _holds_up(state, check.target):
             refer_check(state, check)
 
 
-def _patience(state: State, check: Check, waited: float) -> float:
+def _patience(state: State, check: Check) -> float:
     """Seconds for which a check waits for a rig.
 
     Where a customer paid for many checks by rigs, these have them to do beside their shares: the
@@ -202,8 +220,7 @@ def _patience(state: State, check: Check, waited: float) -> float:
     """
     policy = state.policy
     job = state.jobs[check.key[0]]
-    soon = waited < policy.check_patience_seconds
-    if soon or not job.assurance_ppm or not _checker_is_there(state, check):
+    if not job.assurance_ppm or not _checker_is_there(state, check):
         return policy.check_patience_seconds
     return max(policy.check_patience_seconds, policy.assured_patience_seconds)
 

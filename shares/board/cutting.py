@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import islice
 
 import numpy as np
 
@@ -301,8 +300,7 @@ def _pick_checks(state: State, rig: Rig, share: _Share, kind: tuple[str, str]) -
     """Rows of other accounts' shares, up to half of the share."""
     half = max(1, share.size // 2)
     picked: dict[tuple[int, int], list[int]] = {}  # {(job, block): rows}
-    # A row's work is 1 at least. Copied, for whatever is taken leaves the queue.
-    for check in list(islice(checks.due(state, rig, kind), half)):
+    for check in _candidates(state, rig, kind, half):
         number, no, row = check.key
         job = state.jobs[number]
         block = job.opened[no]
@@ -318,6 +316,20 @@ def _pick_checks(state: State, rig: Rig, share: _Share, kind: tuple[str, str]) -
             picked.setdefault((number, no), []).append(row)
     for (number, no), rows in picked.items():
         share.picks.append((state.jobs[number].opened[no], np.array(sorted(rows)), _CHECK))
+
+
+def _candidates(state: State, rig: Rig, kind: tuple[str, str], work: int) -> list[Check]:
+    """Checks that the rig may compute, up to the first that goes beyond this work.
+
+    A copy, for whatever is taken leaves the queue.
+    """
+    found = []
+    for check in checks.due(state, rig, kind):
+        found.append(check)
+        work -= checks.work_of(state, check)
+        if work < 0 or len(found) > state.policy.max_share_rows:
+            break
+    return found
 
 
 # ── the share ─────────────────────────────────────────────────────────────────

@@ -135,27 +135,21 @@ def referee_charged(job: int, units: int) -> Entries:
     return _entries([(escrow_check(job), -units), (OPERATOR_COST, units)])
 
 
-def completed(account: str, job: int, *, pay: int, check: int, fee: int) -> Entries:
-    """A job is over: the rest of pay and fee to the customer, of the levy to the reserve."""
+def completed(
+    account: str, job: int, *, pay: int, check: int, fee: int, unused: int = 0
+) -> Entries:
+    """A job is over: the rest of pay and fee to the customer, of the levy to the reserve.
+
+    ``unused``: of ``check``, what goes back too: assurance bought for work that was not done, or
+    all of it when nothing was.
+    """
     return _entries(
         [
             (escrow_pay(job), -pay),
             (escrow_fee(job), -fee),
-            (customer(account), pay + fee),
             (escrow_check(job), -check),
-            (RESERVE, check),
-        ]
-    )
-
-
-def undone(account: str, job: int, *, pay: int, check: int, fee: int) -> Entries:
-    """A job is over and nothing of it was ever computed: all of it to the customer."""
-    return _entries(
-        [
-            (escrow_pay(job), -pay),
-            (escrow_check(job), -check),
-            (escrow_fee(job), -fee),
-            (customer(account), pay + check + fee),
+            (customer(account), pay + fee + unused),
+            (RESERVE, check - unused),
         ]
     )
 

@@ -28,7 +28,7 @@ POSTINGS = st.one_of(
     st.builds(posting.fee_earned, job, units),
     st.builds(posting.referee_charged, job, units),
     st.builds(posting.completed, name, job, pay=units, check=units, fee=units),
-    st.builds(posting.undone, name, job, pay=units, check=units, fee=units),
+    st.builds(posting.completed, name, job, pay=units, check=units, fee=units, unused=units),
     st.builds(posting.swept, units),
     st.builds(posting.released, name, rig, units),
 )

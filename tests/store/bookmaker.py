@@ -62,6 +62,7 @@ class Bookmaker:
         unit: int = 1,
         levy_ppm: int = 30_000,
         fee_ppm: int = 20_000,
+        assurance_ppm: int = 0,
     ) -> int:
         """A job of blocks with so many rows each, every row of this work; its price reserved."""
         rows = sum(blocks)
@@ -78,8 +79,9 @@ class Bookmaker:
                     blocks=len(blocks),
                 )
             ).inserted_primary_key[0]
+            levy_ppm += assurance_ppm
             price = price_of(rows * work, unit=unit, levy_ppm=levy_ppm, fee_ppm=fee_ppm)
-            reserve_job(connection, job, account, price, self.at)
+            reserve_job(connection, job, account, price, self.at, assurance_ppm=assurance_ppm)
             connection.execute(
                 insert(schema.block),
                 [

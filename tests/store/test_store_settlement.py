@@ -207,6 +207,37 @@ def test_a_cancelled_job_pays_what_was_done_and_returns_the_rest(books: Bookmake
     assert table.escrow == 0
 
 
+def test_assurance_of_work_that_was_not_done_comes_back(books: Bookmaker) -> None:
+    """A quarter of the rows was done and checked: the assurance of the others was bought in vain.
+
+    What the checks of that quarter left goes to the reserve, as the ordinary levy does.
+    """
+    job = books.job(blocks=(1_000,), assurance_ppm=1_000_000)
+    books.judge(books.share("alice.a", job, 0, 250), "cleared")
+    checker = books.share("bob.b", job, 250, 250)
+    books.commit(books.credit(checker, "bob.b", job, 240, kind="check", source="check"))
+    books.judge(checker, "cleared")
+    books.close(job, "cancelled")
+    books.settle()
+
+    table = books.table(job)
+    assert table.price == 1_000 + 1_030 + 20
+    assert table.refund == 750 + 15 + 750
+    assert table.reserve == 30 + 250 - 240
+    assert table.escrow == 0
+
+
+def test_no_assurance_comes_back_of_a_job_that_is_done(books: Bookmaker) -> None:
+    job = books.job(blocks=(1_000,), assurance_ppm=500_000)
+    books.judge(books.share("alice.a", job, 0, 1_000), "cleared")
+    books.commit(BlockCleared(job, 0))
+    books.close(job)
+    books.settle()
+
+    table = books.table(job)
+    assert (table.refund, table.reserve) == (0, 530)
+
+
 def test_a_job_that_failed_before_any_work_is_returned(books: Bookmaker) -> None:
     """All of it: there was nothing to check, so the levy comes back too."""
     job = books.job(blocks=(100,))
