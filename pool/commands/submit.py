@@ -206,13 +206,12 @@ def _say_price(quote: Quote, file: Path, assurance: str | None, as_json: bool) -
         return
     wish = f" with assurance {assurance}" if assurance else ""
     click.echo(f"{file.name} for {quote.model}{wish}:")
-    chance = quote.assurance_ppm / 10_000
     refused = quote.requests.get("refused", 0)
     rows = (
         ("rows", quote.rows, f"{refused:,} requests would be refused" if refused else ""),
         ("work", quote.work, ""),
         ("pay", quote.pay, f"{quote.unit_price:,} a unit of work"),
-        ("checks", quote.check, f"each row at least with {chance:.4f} %" if chance else ""),
+        ("checks", quote.check, _checked(quote.assurance_ppm)),
         ("fee", quote.fee, ""),
         ("total", quote.total, ""),
         ("balance", quote.balance, "too little" if quote.balance < quote.total else ""),
@@ -220,6 +219,12 @@ def _say_price(quote: Quote, file: Path, assurance: str | None, as_json: bool) -
     for name, units, remark in rows:
         click.echo(f"  {name:8}{units:>20,}" + (f"  {remark}" if remark else ""))
     click.echo("nothing is reserved; what is not needed of pay and fee comes back")
+
+
+def _checked(ppm: int) -> str:
+    if ppm >= 1_000_000:
+        return "every row is computed twice"
+    return f"each row is computed twice with a chance of {ppm / 10_000:.4f} %" if ppm else ""
 
 
 def _say_handed_in(begun: _Begun, url: str, key_file: Path, as_json: bool) -> None:

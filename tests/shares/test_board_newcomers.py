@@ -7,6 +7,7 @@ from dataclasses import replace
 from driver import MODEL, House, PlayedRig
 
 from shares.board import Policy
+from shares.board.events import LeaseReleased
 
 POLICY = Policy(min_difficulty=100, initial_difficulty=1_000, check_floor_ppm=10_000)
 ROOM = 100_000  # suggested difficulty of rigs that could do it all
@@ -46,6 +47,42 @@ def test_sybils_that_wait_hold_no_established_rig_to_a_quarter_of_a_job() -> Non
 
     assert _work_of(anna, *sybils) == 40_000
     assert _work_of(anna) > 39_000
+
+
+def test_who_holds_as_many_small_shares_as_it_may_is_hungry_still() -> None:
+    """Its credit keeps it from more for a moment: that is no time for newcomers."""
+    house = House(POLICY)
+    house.established("anna")
+    anna = house.connect("anna", suggested=ROOM, credit=2)
+    sybils = _newcomers(house, 10)
+    house.open_job(rows=400)
+
+    assert len(anna.leases) == 1
+    assert _work_of(anna) < 20_000
+    assert sum(bool(rig.leases) for rig in sybils) < 4
+
+
+def test_an_established_rig_that_rests_keeps_nobody_waiting() -> None:
+    """It dropped what it had, and gets nothing for a while."""
+    house = House(POLICY)
+    house.established("anna")
+    anna = house.connect("anna", suggested=ROOM, credit=2)
+    house.open_job(rows=400)
+    assert anna.session is not None
+    for request in range(1, 6):
+        while anna.leases:
+            lease = anna.leases.popitem()[0]
+            house.handle(
+                LeaseReleased(
+                    at=house.at, session=anna.session, request=request, lease=lease, reason="x"
+                )
+            )
+        house.tick(2.0**request if request < 5 else 0.0)
+    newcomers = _newcomers(house, 10)
+    house.tick(0.1)
+
+    assert not anna.leases
+    assert all(rig.leases for rig in newcomers)
 
 
 def test_a_new_pool_starts_at_full_speed() -> None:
