@@ -71,6 +71,7 @@ class TrustConfig(_Section, frozen=True, kw_only=True):
     kappa: _Positive = 2
     floor_ppm: _Ppm = 10_000
     referee_floor_ppm: _Ppm = 1_000
+    neighbour_floor_ppm: _Ppm = 100_000
     probation_shares: _Count = 8
     clearing_seconds: _Seconds = 10.0
     check_patience_seconds: _Seconds = 20.0
@@ -130,6 +131,7 @@ class Config(_Section, frozen=True, kw_only=True):
             kappa=trust.kappa,
             check_floor_ppm=trust.floor_ppm,
             referee_floor_ppm=trust.referee_floor_ppm,
+            neighbour_floor_ppm=trust.neighbour_floor_ppm,
             probation_shares=trust.probation_shares,
             clearing_seconds=trust.clearing_seconds,
             check_patience_seconds=trust.check_patience_seconds,
@@ -259,6 +261,8 @@ kappa = 2
 floor_ppm = 10000
 # The referee's own sample has a floor of its own.
 referee_floor_ppm = 1000
+# Where a rig was banned, the others of its network block are checked at this floor for a day.
+neighbour_floor_ppm = 100000
 # A rig's first work of a model is checked in full, this many first shares of it, in small shares.
 probation_shares = 8
 # While established rigs have little to do, all rigs on probation together get no more than this

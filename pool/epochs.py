@@ -40,6 +40,7 @@ class Epochs:
             "kappa": policy.kappa,
             "check_floor_ppm": policy.check_floor_ppm,
             "referee_floor_ppm": policy.referee_floor_ppm,
+            "neighbour_floor_ppm": policy.neighbour_floor_ppm,
         }
         self._new_seed = new_seed
         self._length = length

@@ -30,6 +30,8 @@ class Policy:
     referee_cap_ppm: int = 500_000  # most of a job's check budget that referee runs may cost
 
     separate_groups: bool = True  # nobody checks a rig of their own network block
+    neighbour_floor_ppm: int = 100_000  # in place of λ where a neighbour was banned
+    neighbour_seconds: float = 86_400.0  # for so long after it
     trusted: frozenset[str] = frozenset()  # ACCOUNT or ACCOUNT.RIG: jobs may ask for these only
 
     # ── clearing and punishment ──
@@ -71,7 +73,13 @@ class Policy:
         for name in ("kappa", "check_floor_ppm", "referee_floor_ppm", "open_blocks"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("check_floor_ppm", "referee_floor_ppm", "referee_cap_ppm", "admission_ppm"):
+        for name in (
+            "check_floor_ppm",
+            "referee_floor_ppm",
+            "neighbour_floor_ppm",
+            "referee_cap_ppm",
+            "admission_ppm",
+        ):
             if not 0 <= getattr(self, name) <= PPM:
                 raise ValueError(f"{name} must be between 0 and {PPM}, not {getattr(self, name)}")
         for name in (

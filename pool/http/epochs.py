@@ -59,6 +59,7 @@ def epochs_json(
             "kappa": row.kappa,
             "check_floor_ppm": row.check_floor_ppm,
             "referee_floor_ppm": row.referee_floor_ppm,
+            "neighbour_floor_ppm": row.neighbour_floor_ppm,
         }
         for row in connection.execute(wanted.order_by(epoch.c.id.desc()).limit(limit))
     ]

@@ -32,6 +32,7 @@ from shares.board.effects import (
     LeaseEnded,
     LeaseIssued,
     LeaseSuspected,
+    NeighboursSuspected,
     PartAccepted,
     Record,
     RecountBegun,
@@ -165,6 +166,8 @@ def _write_records(
     _credits(connection, records)
     _insert(connection, schema.check, records.take(CheckDrawn), _check_row)
     _insert(connection, schema.referee_run, records.take(RefereePaid), _referee_row)
+    blocks = {r.block: r for r in records.take(NeighboursSuspected)}  # the last of each
+    upsert(connection, schema.network_block, [_fields(r) for r in blocks.values()])
     upsert(connection, schema.refuted, [_fields(r) for r in records.take(RowRefuted)])
     _update(connection, _APPEAL_GRANTED, records.take(AppealGranted), _appeal_granted)
     _insert(connection, schema.forfeit, records.take(HeldForfeited), _forfeit_row)
@@ -337,6 +340,7 @@ _KNOWN = frozenset(
         LeaseEnded,
         LeaseIssued,
         LeaseSuspected,
+        NeighboursSuspected,
         PartAccepted,
         RecountBegun,
         RecountEnded,

@@ -141,6 +141,9 @@ def _read(
         checks=checks,
         trust=_trust(connection),
         recounts=recounts,
+        suspected_blocks=tuple(
+            (row.block, row.until) for row in connection.execute(select(schema.network_block))
+        ),
     )
 
 

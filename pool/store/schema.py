@@ -64,6 +64,14 @@ trust = Table(
     Column("forfeits", Integer, nullable=False, default=0),  # of its held pay, so far
 )
 
+# Network blocks of which a rig was banned: their rigs are checked more until then.
+network_block = Table(
+    "network_block",
+    metadata,
+    Column("block", String, primary_key=True),
+    Column("until", Float, nullable=False),
+)
+
 # ── models and files ─────────────────────────────────────────────────────────
 
 model = Table(
@@ -372,6 +380,7 @@ epoch = Table(
     Column("kappa", Integer, nullable=False),
     Column("check_floor_ppm", Integer, nullable=False),
     Column("referee_floor_ppm", Integer, nullable=False),
+    Column("neighbour_floor_ppm", Integer, nullable=False),
     Column("opens", Float, nullable=False),
     Column("closes", Float),
 )

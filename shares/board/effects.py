@@ -245,6 +245,14 @@ class TrustChanged(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class NeighboursSuspected(Record):
+    """A rig of a network block was banned: the others are checked more for a time."""
+
+    block: str
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
 class HeldForfeited(Record):
     """Held pay of a rig goes to forfeits: all of it for an ``offence``; for a first ``wrong_row``
     what it may have hidden (see ``Standing.fine``)."""

@@ -16,6 +16,7 @@ def restored(policy: Policy, snapshot: Snapshot, at: float) -> State:
     """The state that a snapshot describes, before ``start`` asks for anything."""
     first = snapshot.boot << 32
     state = State(policy, snapshot.reserve, first, first, at)
+    state.suspected_blocks.update(snapshot.suspected_blocks)
     for record in snapshot.trust:
         standing = state.rig((record.account, record.rig)).standing
         for name in standing.__dataclass_fields__:

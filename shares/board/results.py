@@ -25,9 +25,7 @@ from shares.board.state import CLEARED, DONE, Block, Check, Credit, Job, Lease, 
 from shares.results import DIGEST_BYTES, part_digest
 from shares.trust.sampling import (
     CHECK,
-    HELD,
     NO_KEY,
-    PROBATION,
     REFEREE,
     SUSPECT,
     draw,
@@ -377,7 +375,7 @@ def _why(state: State, lease: Lease) -> str:
         return NO_KEY
     if lease.suspect:
         return SUSPECT
-    return HELD if lease.rig.standing.established(state.policy, lease.model) else PROBATION
+    return state.why(lease.rig, lease.model)
 
 
 def _draw(

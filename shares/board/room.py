@@ -32,8 +32,8 @@ def may_take(state: State, rig: Rig, model: str) -> bool:
 
     On probation everything it does is computed a second time, and the referee may have to: it
     starts with the work of two first shares, and then has no more than twice as much without a
-    verdict as cleared. One share is always allowed. And all of them together are admitted to a
-    small part of the pool's work only (see ``_admitted``).
+    verdict as cleared; with bad neighbours one share at a time. One share is always allowed. And
+    all of them together are admitted to a small part of the pool's work only (see ``_admitted``).
     """
     standing, policy = rig.standing, state.policy
     if standing.established(policy, model):
@@ -41,6 +41,8 @@ def may_take(state: State, rig: Rig, model: str) -> bool:
     shares = {**rig.leases, **rig.shares}.values()
     waiting = sum(share.work for share in shares if share.model == model)
     proved = standing.proved.get(model, 0)
+    if waiting and state.has_bad_neighbours(rig):
+        return False
     if waiting and waiting >= 2 * (policy.initial_difficulty + proved):
         return False
     return _admitted(state, rig, model)

@@ -124,3 +124,4 @@ class Snapshot:
     checks: tuple[StoredCheck, ...] = ()
     trust: tuple[TrustChanged, ...] = field(default=())
     recounts: tuple[StoredRecount, ...] = ()
+    suspected_blocks: tuple[tuple[str, float], ...] = ()  # (network block, until)

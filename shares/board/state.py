@@ -17,6 +17,7 @@ from shares.blocks import Segment, offsets_of, pieces
 from shares.board.effects import Effect, Noted, RefereeWanted, TrustChanged
 from shares.policy import Policy
 from shares.results import DIGEST_BYTES
+from shares.trust.sampling import HELD, NEIGHBOUR, PROBATION
 from shares.trust.standing import Standing
 from shares.vardiff import Meter
 
@@ -341,6 +342,7 @@ class State:
     # {(model, operation): {account whose share is checked: {check: it}}}, to be leased to rigs
     due: dict[tuple[str, str], dict[str, dict[int, Check]]] = field(default_factory=dict)
     recounts: dict[int, Recount] = field(default_factory=dict)  # {rejected lease: its recount}
+    suspected_blocks: dict[str, float] = field(default_factory=dict)  # {network block: until}
     epoch: int = 0
     key: bytes = b""
     paused: bool = False
@@ -363,6 +365,17 @@ class State:
     in_hands: tuple[int, int] | None = None  # work leased: by rigs on probation, by all
     put_off: dict[RigKey, Rig] = field(default_factory=dict)  # on probation: others go first
     tail: list[Laggard] | None = None  # leases that may be hedged, the last to finish first
+
+    def has_bad_neighbours(self, rig: Rig) -> bool:
+        """Whether a rig of its network block was banned lately. Neighbours are never banned for
+        it: a network is shared with strangers."""
+        return bool(rig.group) and self.suspected_blocks.get(rig.group, 0.0) > self.at
+
+    def why(self, rig: Rig, model: str) -> str:
+        """Why a rig's parts of a model are sampled as they are, unless it was wrong elsewhere."""
+        if not rig.standing.established(self.policy, model):
+            return PROBATION
+        return NEIGHBOUR if self.has_bad_neighbours(rig) else HELD
 
     def emit(self, effect: Effect) -> None:
         """Add to the answer."""

@@ -22,6 +22,7 @@ from shares.board.effects import (
     CheckEnded,
     HeldForfeited,
     LeaseSuspected,
+    NeighboursSuspected,
     RefereePaid,
     RowRefuted,
     ShareJudged,
@@ -363,8 +364,8 @@ def _is_offence(state: State, rig: Rig, wrong: int) -> bool:
 def _fine(state: State, rig: Rig, lease: int, job: Job, *, by_referee: bool) -> None:
     """A first wrong row is forgiven, at the price of those that it may have hidden."""
     standing = rig.standing
-    established = standing.established(state.policy, job.model)
-    units = standing.fine(job.price, state.policy, established=established, by_referee=by_referee)
+    why = state.why(rig, job.model)
+    units = standing.fine(why, job.price, state.policy, by_referee=by_referee)
     if units:
         standing.held -= units
         state.changed[rig.key] = rig
@@ -404,6 +405,10 @@ def _offend(state: State, rig: Rig, lease: int) -> None:
         leases.end(state, held, "cancelled", "rig", tell="banned")
     for recount in [r for r in state.recounts.values() if r.lease.rig is rig]:
         recounts.stop(state, recount)
+    if rig.group:
+        until = state.at + state.policy.neighbour_seconds
+        state.suspected_blocks[rig.group] = until
+        state.emit(NeighboursSuspected(rig.group, until))
     account = state.rigs_of(rig.key[0])
     before = sum(each.standing.offences for each in account)
     units = standing.offend(state.at, state.policy, before=before)

@@ -36,6 +36,7 @@ class EpochFacts(msgspec.Struct, frozen=True):
     kappa: int
     check_floor_ppm: int
     referee_floor_ppm: int
+    neighbour_floor_ppm: int
 
 
 class CheckFacts(msgspec.Struct, frozen=True):
@@ -184,6 +185,7 @@ def _compare(
         epoch.kappa,
         epoch.check_floor_ppm,
         epoch.referee_floor_ppm,
+        epoch.neighbour_floor_ppm,
     )
     stated = (part.check_rate_ppm, part.referee_rate_ppm)
     if stated != rates:

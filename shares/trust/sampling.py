@@ -44,9 +44,10 @@ REFEREE = "referee"  # rows that the referee computes again
 # Why a part is sampled at the rates that it is.
 HELD = "held"  # by what its rig holds
 PROBATION = "probation"  # its rig is not established with the model
+NEIGHBOUR = "neighbour"  # as HELD, but one of its network block was banned
 SUSPECT = "suspect"  # its rig was wrong elsewhere
 NO_KEY = "no_key"  # no epoch was open
-REASONS = (HELD, PROBATION, SUSPECT, NO_KEY)
+REASONS = (HELD, PROBATION, NEIGHBOUR, SUSPECT, NO_KEY)
 
 _DOMAIN = b"inferpool/draw/1"
 _SLACK = 1e-9  # far above the error of the float64 product that preselects rows
@@ -71,15 +72,19 @@ def rates_ppm(
     kappa: int,
     check_floor_ppm: int,
     referee_floor_ppm: int,
+    neighbour_floor_ppm: int,
 ) -> tuple[int, int]:
     """A part's rates, by rigs and by the referee, in parts per million.
 
-    ``why``: one of ``REASONS``. The others as for ``rate_ppm``; the floors are λ and ρ.
+    ``why``: one of ``REASONS``. The others as for ``rate_ppm``; the floors are λ, ρ, and what takes
+    the place of λ for a ``NEIGHBOUR``.
     """
     if why == NO_KEY:
         return PPM, PPM
     by_referee = rate_ppm(held, price, row_work, kappa, referee_floor_ppm)
-    if why != HELD:
+    if why == NEIGHBOUR:
+        check_floor_ppm = max(check_floor_ppm, neighbour_floor_ppm)
+    elif why != HELD:
         return PPM, by_referee
     return rate_ppm(held, price, row_work, kappa, check_floor_ppm), by_referee
 

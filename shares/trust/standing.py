@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shares.policy import PPM, Policy
-from shares.trust.sampling import HELD, PROBATION, rates_ppm
+from shares.trust.sampling import rates_ppm
 
 _RECENT_ROWS = 1_000  # an ordinary row is the mean over the work of this many
 
@@ -75,18 +75,19 @@ class Standing:
             policy.kappa,
             policy.check_floor_ppm,
             policy.referee_floor_ppm,
+            policy.neighbour_floor_ppm,
         )
 
-    def fine(self, price: int, policy: Policy, *, established: bool, by_referee: bool) -> int:
+    def fine(self, why: str, price: int, policy: Policy, *, by_referee: bool) -> int:
         """Units of its hold that a first, isolated wrong row costs.
 
         Where rows are found with the chance p, whoever is found once expects to have made up 1/p
         of them. So their pay is what forgiveness costs, or else one wrong row in each share would
         pay until the first is found. ``by_referee``: its sample found it, and p is that sample's;
         with any other p the checkers' silence, who may all be in league, would make it cheap. As
-        p >= κ/h, a fine is never more than 1/κ of the hold.
+        p >= κ/h, a fine is never more than 1/κ of the hold. ``why``: as for ``rates``.
         """
-        by_rigs, own = self.rates(HELD if established else PROBATION, price, policy)
+        by_rigs, own = self.rates(why, price, policy)
         rate = own if by_referee else by_rigs
         return min(self.held, -(-price * self.row_work * PPM // (1_000 * rate)))
 

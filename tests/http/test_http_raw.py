@@ -310,9 +310,9 @@ async def test_sampling_keys_are_shown_once_their_epoch_is_over(served: Served) 
     with served.store.database.write() as connection:
         connection.exec_driver_sql("INSERT INTO chain VALUES (1, x'04', 9, x'00')")
         connection.exec_driver_sql(
-            "INSERT INTO epoch VALUES (1, 1, 1, x'01', 2, 2, 9, 8, 1.0, 2.0), "
-            "(2, 1, 2, x'02', 2, 2, 9, 8, 2.0, 3.0), (3, 1, 3, x'03', 2, 2, 9, 8, 3.0, 4.0), "
-            "(4, 1, 4, x'04', 2, 2, 9, 8, 4.0, NULL)"
+            "INSERT INTO epoch VALUES (1, 1, 1, x'01', 2, 2, 9, 8, 7, 1.0, 2.0), "
+            "(2, 1, 2, x'02', 2, 2, 9, 8, 7, 2.0, 3.0), (3, 1, 3, x'03', 2, 2, 9, 8, 7, 3.0, 4.0), "
+            "(4, 1, 4, x'04', 2, 2, 9, 8, 7, 4.0, NULL)"
         )
         connection.exec_driver_sql(
             "INSERT INTO lease (id, account, rig, model, operation, segments, rows, work, "
@@ -344,8 +344,8 @@ async def test_a_key_is_kept_until_the_board_has_the_next(served: Served) -> Non
     with served.store.database.write() as connection:
         connection.exec_driver_sql("INSERT INTO chain VALUES (1, x'04', 9, x'00')")
         connection.exec_driver_sql(
-            "INSERT INTO epoch VALUES (1, 1, 1, x'01', 2, 2, 9, 8, 1.0, ?), "
-            "(2, 1, 2, x'02', 2, 2, 9, 8, 2.0, ?)",
+            "INSERT INTO epoch VALUES (1, 1, 1, x'01', 2, 2, 9, 8, 7, 1.0, ?), "
+            "(2, 1, 2, x'02', 2, 2, 9, 8, 7, 2.0, ?)",
             (now - 600, now - 1),
         )
     async with httpx.AsyncClient(base_url=served.url) as client:

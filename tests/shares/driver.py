@@ -131,6 +131,7 @@ class House:
         self.forfeits: list[fx.HeldForfeited] = []
         self.refuted: list[fx.RowRefuted] = []
         self.granted: list[fx.AppealGranted] = []
+        self.blocks: dict[str, float] = {}  # {suspected network block: until}
         self.notes: list[fx.Noted] = []
         self.rigs: dict[tuple[str, str], PlayedRig] = {}
         self.sessions: dict[int, PlayedRig] = {}
@@ -208,6 +209,8 @@ class House:
                     self.referee_paid.append(effect)
                 case fx.RowRefuted():
                     self.refuted.append(effect)
+                case fx.NeighboursSuspected():
+                    self.blocks[effect.block] = effect.until
                 case fx.AppealGranted():
                     self.granted.append(effect)
                 case fx.HeldForfeited():
@@ -524,6 +527,7 @@ class House:
         return Snapshot(
             boot=self.boot,
             reserve=self.reserve_left(),
+            suspected_blocks=tuple(self.blocks.items()),
             jobs=tuple(
                 OpenJob(
                     job=number,

@@ -10,7 +10,7 @@ from shares.board import Policy
 from shares.board import effects as fx
 from shares.board import events as ev
 from shares.results import part_digest
-from shares.trust.sampling import REFEREE, draw
+from shares.trust.sampling import HELD, REFEREE, draw
 from shares.trust.standing import Standing
 
 SMALL = Policy(min_difficulty=100, initial_difficulty=2_000)
@@ -468,7 +468,7 @@ def test_a_fine_follows_the_chance_of_who_found_it(by_referee: bool, rows: int) 
     """1/λ rows where checkers find it, 1/ρ where the referee's sample does."""
     standing = Standing("anna", "r", held=300_000, row_work=100_000)
 
-    fine = standing.fine(1, Policy(), established=True, by_referee=by_referee)
+    fine = standing.fine(HELD, 1, Policy(), by_referee=by_referee)
 
     assert fine == rows * 100
 
@@ -478,7 +478,7 @@ def test_a_fine_follows_the_chance_of_who_found_it(by_referee: bool, rows: int) 
 def test_a_fine_is_at_most_half_of_the_hold_or_one_row(held: int, by_referee: bool) -> None:
     standing = Standing("anna", "r", held=held, row_work=100_000)
 
-    fine = standing.fine(1, Policy(), established=True, by_referee=by_referee)
+    fine = standing.fine(HELD, 1, Policy(), by_referee=by_referee)
 
     assert fine <= max(held // 2, min(held, 100))
 
