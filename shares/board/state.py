@@ -351,7 +351,10 @@ class State:
     effects: list[Effect] = field(default_factory=list)
     changed: dict[RigKey, Rig] = field(default_factory=dict)  # standings to record
     answerable: dict[RowKey, None] = field(default_factory=dict)  # cases whose truth is known
-    referee: dict[tuple[int, int, bool], dict[int, None]] = field(default_factory=dict)
+    # {(job, block, urgent): {(network block, account): rows to be asked for its shares}}
+    referee: dict[tuple[int, int, bool], dict[tuple[str, str], dict[int, None]]] = field(
+        default_factory=dict
+    )
     ripe: dict[int, Lease] = field(default_factory=dict)  # shares that may be judged now
     unsettled: dict[int, Job] = field(default_factory=dict)  # jobs that may be over
     wake: dict[RigKey, Rig] = field(default_factory=dict)  # rigs that may have room
@@ -398,11 +401,15 @@ class State:
 
     def finish(self) -> list[Effect]:
         """Close the turn: what changed once or more is recorded once."""
-        for (job, block, urgent), rows in self.referee.items():
+        for (job, block, urgent), turns in self.referee.items():
             found = self.jobs[job]
-            self.emit(
-                RefereeWanted(found.model, found.operation, job, block, tuple(sorted(rows)), urgent)
-            )
+            for (group, account), rows in turns.items():
+                wanted = tuple(sorted(rows))
+                self.emit(
+                    RefereeWanted(
+                        found.model, found.operation, job, block, wanted, urgent, account, group
+                    )
+                )
         self.referee.clear()
         for rig in self.changed.values():
             self.emit(trust_record(rig.standing))
