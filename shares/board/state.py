@@ -363,8 +363,7 @@ class State:
     rates: dict[str, float] = field(default_factory=dict)  # {model: work a second of its rigs}
     # {(job, account, network block that is checked): whether somebody is there who may}
     checkers: dict[tuple[int, str, str], bool] = field(default_factory=dict)
-    # {model: work in the hands of established rigs, and their work a second}
-    established: dict[str, tuple[int, float]] = field(default_factory=dict)
+    suffice: dict[str, bool] = field(default_factory=dict)  # {model: established rigs could do all}
     in_hands: tuple[int, int] | None = None  # work leased: by rigs on probation, by all
     put_off: dict[RigKey, Rig] = field(default_factory=dict)  # on probation: others go first
     tail: list[Laggard] | None = None  # leases that may be hedged, the last to finish first
@@ -394,7 +393,7 @@ class State:
         self.effects = []
         self.rates.clear()
         self.checkers.clear()
-        self.established.clear()
+        self.suffice.clear()
         self.put_off.clear()
         self.in_hands = None
         self.tail = None
