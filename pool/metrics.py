@@ -59,8 +59,8 @@ class PoolMetrics:
         self._drawn = _counter(
             registry,
             "inferpool_rows_drawn_total",
-            "Rows drawn to be computed again, by why: held (its rig's pay), probation, assurance"
-            " (its customer bought it), suspect or no_key.",
+            "Rows drawn to be computed again, by why: held (its rig's pay), neighbour, probation,"
+            " assurance (its customer bought it), suspect or no_key.",
             "by",
             "why",
         )
