@@ -328,7 +328,14 @@ def convict(state: State, lease: Lease, wrong: list[int], *, by_referee: bool) -
     """
     rig = lease.rig
     count = len(wrong)
-    state.note("wrong_row", lease=lease.lease, account=rig.key[0], rig=rig.key[1], rows=count)
+    state.note(
+        "wrong_row",
+        lease=lease.lease,
+        account=rig.key[0],
+        rig=rig.key[1],
+        rows=count,
+        kinds=", ".join(rig.kinds),
+    )
     _reject(state, lease, "wrong_row", forfeit=False)
     if _is_offence(state, rig, count):
         _offend(state, rig, lease.lease)
