@@ -89,3 +89,16 @@ def test_it_checks_nobody(kinds: frozenset[tuple[str, str]], by_rigs: bool) -> N
     referred = sum(len(e.rows) for e in effects if isinstance(e, fx.RefereeWanted))
 
     assert (referred < part.rows) is by_rigs
+
+
+def test_checks_that_wait_for_others_are_not_given_to_it() -> None:
+    """Carl may check Ben, so his rows wait for him; Anna, who is idle, does not get them."""
+    house = _house()
+    house.established("carl")
+    anna = house.connect("anna", kinds=(BAD,))
+    _quarantine(house, KEPT)
+    house.connect("carl", kinds=(GOOD,))
+    house.submit(house.connect("ben", kinds=(GOOD,)))
+    house.tick(1.0)
+
+    assert not anna.leases
