@@ -265,8 +265,8 @@ referee_floor_ppm = 1000
 neighbour_floor_ppm = 100000
 # A rig's first work of a model is checked in full, this many first shares of it, in small shares.
 probation_shares = 8
-# While established rigs have little to do, all rigs on probation together get no more than this
-# part of the work in rigs' hands (one share is always allowed). 1000000: no limit.
+# While established rigs could soon do all there is, all rigs on probation together get no more than
+# this part of the work in rigs' hands (one share is always allowed). 1000000: no limit.
 admission_ppm = 10000
 # A share of which no row was drawn clears after this time.
 clearing_seconds = 10.0

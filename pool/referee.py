@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,8 @@ import trio
 import trio_parallel
 
 from pool.models import Models, RegisteredModel
+from pool.refereequeue import Answer as RunAnswer
+from pool.refereequeue import RefereeQueue, Run, Wanted
 from pool.store.blockfile import BlockFile
 from shares.board.effects import RefereeWanted
 from shares.results import DIGEST_BYTES, row_digests
@@ -29,23 +29,11 @@ _ENGINES = 4  # kept in memory
 _AGAIN_SECONDS = 1.0
 
 Answer = Callable[[RefereeWanted, tuple[int, ...], bytes], None]
-Wanted = Callable[[RefereeWanted, tuple[int, ...]], bool]
-_Answer = Callable[[tuple[int, ...], bytes], None]
 Compute = Callable[[bytes, dict[str, str], str, str, Sequence[int]], Awaitable[bytes]]
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """Some rows of an order, and who gets their digests if they are still wanted."""
-
-    order: RefereeWanted
-    rows: tuple[int, ...]
-    answer: _Answer
-    wanted: Wanted
-
-
 class Referee:
-    """Takes orders, computes them a few rows at a time, urgent ones first."""
+    """Takes orders, computes them a few rows at a time, in turns (``RefereeQueue``)."""
 
     def __init__(
         self,
@@ -62,8 +50,7 @@ class Referee:
         self._compute = compute
         self._rows_per_run = rows_per_run
         self._threads = threads
-        self._urgent: deque[_Run] = deque()
-        self._patient: deque[_Run] = deque()
+        self._waiting = RefereeQueue()
         self._work = trio.Event()
         self.answer: Answer = lambda _order, _rows, _digests: None
         self.wanted: Wanted = lambda _order, _rows: True
@@ -73,7 +60,7 @@ class Referee:
     @property
     def waiting_rows(self) -> int:
         """Rows ordered and not yet computed."""
-        return sum(len(run.rows) for queue in (self._urgent, self._patient) for run in queue)
+        return self._waiting.rows
 
     def want(self, order: RefereeWanted) -> None:
         """Queue an order of the board's; ``answer`` gets what comes of it, in pieces."""
@@ -95,11 +82,10 @@ class Referee:
         await done.wait()
         return found
 
-    def _queue(self, order: RefereeWanted, answer: _Answer, wanted: Wanted) -> None:
-        queue = self._urgent if order.urgent else self._patient
+    def _queue(self, order: RefereeWanted, answer: RunAnswer, wanted: Wanted) -> None:
         for start in range(0, len(order.rows), self._rows_per_run):
             rows = order.rows[start : start + self._rows_per_run]
-            queue.append(_Run(order, rows, answer, wanted))
+            self._waiting.put(Run(order, rows, answer, wanted))
         self._work.set()
 
     async def run(self) -> None:
@@ -126,11 +112,10 @@ class Referee:
     async def _serve(self, compute: Compute) -> None:
         while True:
             await self._work.wait()
-            queue = self._urgent or self._patient
-            if not queue:
+            run = self._waiting.take()
+            if run is None:
                 self._work = trio.Event()
                 continue
-            run = queue.popleft()
             order, rows = run.order, run.rows
             if not run.wanted(order, rows):
                 continue  # its share was judged, or its job closed, in the meantime
@@ -143,7 +128,7 @@ class Referee:
             except Exception as error:
                 # The pool's fault and nobody's loss: again later, after the others.
                 _log.error("the referee failed", job=order.job, error=str(error))
-                self._patient.append(run)
+                self._waiting.put(run, last=True)
                 await trio.sleep(_AGAIN_SECONDS)
                 continue
             self.seconds += trio.current_time() - started

@@ -237,7 +237,7 @@ def refer_check(state: State, check: Check) -> None:
     """The referee decides this check."""
     _leave_queue(state, check)
     check.referred = True
-    case = ask(state, check.key, urgent=check.accuser is not None)
+    case = ask(state, check.key, check.target.rig, urgent=check.accuser is not None)
     case.checks[check.check] = check
     claim(case, check.target)
 
@@ -268,8 +268,11 @@ def tidy(block: Block, case: Case) -> None:
         block.cases.pop(case.key[2], None)
 
 
-def ask(state: State, key: RowKey, *, urgent: bool) -> Case:
-    """The case of a row, asked of the referee once; decided in this turn if its word is known."""
+def ask(state: State, key: RowKey, rig: Rig, *, urgent: bool) -> Case:
+    """The case of a row, asked of the referee once; decided in this turn if its word is known.
+
+    ``rig``: whose doing it is that the row must be asked: it waits its account's turn.
+    """
     job, number, row = key
     block = state.jobs[job].opened[number]
     case = block.cases.get(row)
@@ -281,5 +284,6 @@ def ask(state: State, key: RowKey, *, urgent: bool) -> Case:
         block.asked[row] = None
         # Nothing of the job left to lease: its end waits for this row.
         now = urgent or not state.jobs[job].open_work
-        state.referee.setdefault((job, number, now), {})[row] = None
+        turns = state.referee.setdefault((job, number, now), {})
+        turns.setdefault((rig.group, rig.key[0]), {})[row] = None
     return case

@@ -9,7 +9,7 @@ import numpy as np
 
 from shares.blocks import Kind, Segment
 from shares.board import checks, hedging, jobs, leases
-from shares.board.room import has_room, may_see, may_take
+from shares.board.room import has_room, may_see, may_take, open_work
 from shares.board.rows import Rows
 from shares.board.state import OPEN, Block, Check, Job, Lease, Queue, Rig, RigKey, State, Task
 from shares.policy import PPM, Policy
@@ -32,7 +32,7 @@ def pump(state: State) -> None:
             # Who has no room for batches may still have the credit that is kept free.
             ready = {**ready, **{rig.key: rig for rig in state.sessions.values()}}
     _share_out(state, ready)
-    if state.put_off:  # established rigs have what they want by now
+    if state.put_off:  # they may have a hundredth of what was leased by now
         put_off, state.put_off = state.put_off, {}
         _share_out(state, put_off)
 
@@ -234,8 +234,9 @@ def _allowed(state: State, rig: Rig, job: Job) -> int:
     """Work of a job that one share may take.
 
     Guided by what is left for the rigs, this job's and the next ones', so that rigs of any speed
-    finish together; and an account holds at most a part of what is left of the job while other
-    accounts could work on it (one share is allowed).
+    finish together: a job that were measured alone would be handed out in ever smaller pieces of
+    shares that the next jobs fill up, and end long after its turn. And an account holds at most a
+    part of what is left of the job while other accounts could work on it (one share is allowed).
     """
     policy = state.policy
     rate = rig.rate(policy)
@@ -243,7 +244,7 @@ def _allowed(state: State, rig: Rig, job: Job) -> int:
     everybody = _rate_for(state, job)
     if everybody > rate:  # alone it can take it all
         part = rate / (2 * everybody)
-        left = _open_work(job.queue, rig.difficulty / part)
+        left = open_work(job.queue, rig.difficulty / part)
         limit = max(policy.min_difficulty, int(left * part))
     held = job.held_by.get(rig.key[0], 0)
     if held and _others_have_room(state, rig, job):
@@ -258,25 +259,6 @@ def _rate_for(state: State, job: Job) -> float:
         return state.rate_of(job.model)
     rigs = state.online(job.model)
     return sum(rig.rate(state.policy) for rig in rigs if may_see(state, rig, job))
-
-
-def _open_work(queue: Queue, enough: float) -> int:
-    """Work of the queue's jobs that is not leased; it stops adding up at ``enough``.
-
-    A job that were measured alone would be handed out in ever smaller pieces of shares that the
-    next jobs fill up, and end long after its turn.
-    """
-    work = 0
-    counted: set[int] = set()
-    for line in (queue.ready, queue.backlog):
-        for owned in line.values():
-            for job in owned.values():
-                if job.job not in counted:
-                    counted.add(job.job)
-                    work += job.open_work
-                    if work >= enough:
-                        return work
-    return work
 
 
 def _others_have_room(state: State, rig: Rig, job: Job) -> bool:

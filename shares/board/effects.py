@@ -371,6 +371,8 @@ class RefereeWanted(Order):
     block: int
     rows: tuple[int, ...]
     urgent: bool  # a dispute or the end of a job waits for it
+    account: str = ""  # whose shares it is for; "": the pool's own wish
+    group: str = ""  # the network block of its rig; "" for none
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ def _ask(state: State, lease: Lease, wrong: int) -> bool:
                 continue
             key = (segment.job, segment.block, row)
             recount.waiting[key] = None
-            case = checks.ask(state, key, urgent=False)
+            case = checks.ask(state, key, lease.rig, urgent=False)
             case.recounts[lease.lease] = (recount, place)
     if recount.waiting:
         state.recounts[lease.lease] = recount

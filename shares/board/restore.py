@@ -198,10 +198,10 @@ def _disagreements(
             check = open_checks.get(key)
             if segment.kind is Kind.CHECK and check is not None:
                 check.accuser = lease
-                checks.claim(checks.ask(state, key, urgent=True), lease)
+                checks.claim(checks.ask(state, key, check.target.rig, urgent=True), lease)
                 checks.refer_check(state, check)
             else:
-                case = checks.ask(state, key, urgent=True)
+                case = checks.ask(state, key, lease.rig, urgent=True)
                 checks.claim(case, lease)
                 winner = state.leases.get(int(block.winner[row]))
                 if winner is not None and winner is not lease:

@@ -126,7 +126,7 @@ def _accept(state: State, event: PartSubmitted, lease: Lease) -> None:
     for check in found.accused:
         check.accuser = lease
         state.note("mismatch", check=check.check, share=check.target.lease, by=lease.lease)
-        checks.claim(checks.ask(state, check.key, urgent=True), lease)
+        checks.claim(checks.ask(state, check.key, check.target.rig, urgent=True), lease)
         checks.refer_check(state, check)
     for check in found.decided:
         checks.refer_check(state, check)
@@ -427,7 +427,7 @@ def _dispute(state: State, lease: Lease, key: RowKey) -> None:
     """The share's row differs from the result that counts, or from the referee's word."""
     job, number, row = key
     block = state.jobs[job].opened[number]
-    case = checks.ask(state, key, urgent=True)
+    case = checks.ask(state, key, lease.rig, urgent=True)
     checks.claim(case, lease)
     won = int(block.winner[row])
     winner = state.leases.get(won)

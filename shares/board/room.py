@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shares.board.state import Job, Lease, Rig, State
+from shares.board.state import Job, Lease, Queue, Rig, State
 from shares.policy import PPM
 
 
@@ -54,13 +54,13 @@ def _admitted(state: State, rig: Rig, model: str) -> bool:
     """Whether a rig on probation may have a share beside the others on probation.
 
     Names cost nothing, and everything that comes under a new one is computed twice. So while
-    established rigs have little to do, all rigs on probation together get a share only when they
-    hold less than ``admission_ppm`` of the leased work, or nothing: a new pool starts, the last row
-    is finished, and a newcomer gets its turn. Where established rigs are busy newcomers are
+    established rigs could soon do all there is, all rigs on probation together get a share only
+    when they hold less than ``admission_ppm`` of the leased work, or nothing: a new pool starts,
+    the last row is finished, and a newcomer gets its turn. Where there is more to do newcomers are
     welcome. Rigs on the operator's list are no strangers.
     """
     policy = state.policy
-    if policy.trusts(*rig.key) or not _established_are_hungry(state, model):
+    if policy.trusts(*rig.key) or not _established_suffice(state, model):
         return True
     unproved, everything = _in_hands(state)
     if not unproved or unproved * PPM < everything * policy.admission_ppm:
@@ -69,25 +69,42 @@ def _admitted(state: State, rig: Rig, model: str) -> bool:
     return False
 
 
-def _established_are_hungry(state: State, model: str) -> bool:
-    """Whether established rigs have, on average, less than a quarter of a share in hand.
+def _established_suffice(state: State, model: str) -> bool:
+    """Whether established rigs could do what they have and what is open within a share's time.
 
-    Measured in seconds of work: near a job's end shares are small, and a rig that holds as many as
-    its credit allows is idle soon. Where there is more work than they can do, each holds a share
-    or two. One that rests, or is about to leave, does not count.
+    One that rests, or is about to leave, does not count. In a turn it is looked at once: what they
+    get in it moves from what is open to what they have.
     """
     policy = state.policy
-    sums = state.established.get(model)
-    if sums is None:
+    known = state.suffice.get(model)
+    if known is None:
         rigs = [
             rig
             for rig in state.online(model)
             if rig.standing.established(policy, model) and (rig.leases or has_room(state, rig))
         ]
-        sums = (sum(rig.in_hand for rig in rigs), sum(rig.rate(policy) for rig in rigs))
-        state.established[model] = sums
-    in_hand, rate = sums
-    return in_hand < rate * policy.target_share_seconds / 4
+        rate = sum(rig.rate(policy) for rig in rigs)
+        free = rate * policy.target_share_seconds - sum(rig.in_hand for rig in rigs)
+        for queue in state.queues.values():
+            if free > 0 and queue.model == model:
+                free -= open_work(queue, free)
+        known = state.suffice[model] = free > 0
+    return known
+
+
+def open_work(queue: Queue, enough: float) -> int:
+    """Work of the queue's jobs that is not leased; it stops adding up at ``enough``."""
+    work = 0
+    counted: set[int] = set()
+    for line in (queue.ready, queue.backlog):
+        for owned in line.values():
+            for job in owned.values():
+                if job.job not in counted:
+                    counted.add(job.job)
+                    work += job.open_work
+                    if work >= enough:
+                        return work
+    return work
 
 
 def _in_hands(state: State) -> tuple[int, int]:
@@ -103,10 +120,8 @@ def _in_hands(state: State) -> tuple[int, int]:
 
 def count_in(state: State, lease: Lease) -> None:
     """A lease is open: its work is in the sums of this turn, if anybody asked for them."""
-    established = lease.rig.standing.established(state.policy, lease.model)
     if state.in_hands is not None:
         unproved, everything = state.in_hands
-        state.in_hands = (unproved + (0 if established else lease.left), everything + lease.left)
-    if established and lease.model in state.established:
-        in_hand, rate = state.established[lease.model]
-        state.established[lease.model] = (in_hand + lease.left, rate)
+        if not lease.rig.standing.established(state.policy, lease.model):
+            unproved += lease.left
+        state.in_hands = (unproved, everything + lease.left)

@@ -353,7 +353,10 @@ class State:
     effects: list[Effect] = field(default_factory=list)
     changed: dict[RigKey, Rig] = field(default_factory=dict)  # standings to record
     answerable: dict[RowKey, None] = field(default_factory=dict)  # cases whose truth is known
-    referee: dict[tuple[int, int, bool], dict[int, None]] = field(default_factory=dict)
+    # {(job, block, urgent): {(network block, account): rows to be asked for its shares}}
+    referee: dict[tuple[int, int, bool], dict[tuple[str, str], dict[int, None]]] = field(
+        default_factory=dict
+    )
     ripe: dict[int, Lease] = field(default_factory=dict)  # shares that may be judged now
     unsettled: dict[int, Job] = field(default_factory=dict)  # jobs that may be over
     wake: dict[RigKey, Rig] = field(default_factory=dict)  # rigs that may have room
@@ -362,8 +365,7 @@ class State:
     rates: dict[str, float] = field(default_factory=dict)  # {model: work a second of its rigs}
     # {(job, account, network block that is checked): whether somebody is there who may}
     checkers: dict[tuple[int, str, str], bool] = field(default_factory=dict)
-    # {model: work in the hands of established rigs, and their work a second}
-    established: dict[str, tuple[int, float]] = field(default_factory=dict)
+    suffice: dict[str, bool] = field(default_factory=dict)  # {model: established rigs could do all}
     in_hands: tuple[int, int] | None = None  # work leased: by rigs on probation, by all
     put_off: dict[RigKey, Rig] = field(default_factory=dict)  # on probation: others go first
     tail: list[Laggard] | None = None  # leases that may be hedged, the last to finish first
@@ -393,18 +395,22 @@ class State:
         self.effects = []
         self.rates.clear()
         self.checkers.clear()
-        self.established.clear()
+        self.suffice.clear()
         self.put_off.clear()
         self.in_hands = None
         self.tail = None
 
     def finish(self) -> list[Effect]:
         """Close the turn: what changed once or more is recorded once."""
-        for (job, block, urgent), rows in self.referee.items():
+        for (job, block, urgent), turns in self.referee.items():
             found = self.jobs[job]
-            self.emit(
-                RefereeWanted(found.model, found.operation, job, block, tuple(sorted(rows)), urgent)
-            )
+            for (group, account), rows in turns.items():
+                wanted = tuple(sorted(rows))
+                self.emit(
+                    RefereeWanted(
+                        found.model, found.operation, job, block, wanted, urgent, account, group
+                    )
+                )
         self.referee.clear()
         for rig in self.changed.values():
             self.emit(trust_record(rig.standing))

@@ -351,7 +351,14 @@ def _convict_cleared(state: State, rig: Rig, lease: int, job: Job, wrong: int) -
 
     They stay as they were delivered; the rig answers for them as for any, its pay being held.
     """
-    state.note("wrong_row_cleared", lease=lease, account=rig.key[0], rig=rig.key[1], rows=wrong)
+    state.note(
+        "wrong_row_cleared",
+        lease=lease,
+        account=rig.key[0],
+        rig=rig.key[1],
+        rows=wrong,
+        kinds=", ".join(rig.kinds),
+    )
     if _is_offence(state, rig, wrong):
         _offend(state, rig, lease)
     else:

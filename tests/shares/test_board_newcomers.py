@@ -85,6 +85,17 @@ def test_an_established_rig_that_rests_keeps_nobody_waiting() -> None:
     assert all(rig.leases for rig in newcomers)
 
 
+def test_a_slow_established_rig_keeps_no_fast_newcomers_waiting() -> None:
+    """What it could do within a share's time is little of what there is."""
+    house = House(POLICY)
+    house.established("anna")
+    house.connect("anna", suggested=100, credit=64)
+    newcomers = _newcomers(house, 10)
+    house.open_job(rows=400)
+
+    assert all(rig.leases for rig in newcomers)
+
+
 def test_a_new_pool_starts_at_full_speed() -> None:
     house = House(POLICY)
     rigs = _newcomers(house, 10)

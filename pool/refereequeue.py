@@ -1,0 +1,85 @@
+"""What the referee computes next: all in turn, so that a flood holds up its own shares only."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from shares.board.effects import RefereeWanted
+
+Answer = Callable[[tuple[int, ...], bytes], None]
+Wanted = Callable[[RefereeWanted, tuple[int, ...]], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Some rows of an order, and who gets their digests if they are still wanted."""
+
+    order: RefereeWanted
+    rows: tuple[int, ...]
+    answer: Answer
+    wanted: Wanted
+
+
+@dataclass(slots=True)
+class _Party:
+    """Whoever has turns: a network block, or in it an account."""
+
+    served: float = 0.0  # rows, its virtual time
+    urgent: deque[Run] = field(default_factory=deque)
+    patient: deque[Run] = field(default_factory=deque)
+
+
+class RefereeQueue:
+    """Runs by network block and, in each, by account: whoever was given least is next.
+
+    An account without a block stands for itself. Within an account disputes come first. Somebody
+    new begins where the least served of those that wait stands, so that nobody saves turns up.
+    """
+
+    def __init__(self) -> None:
+        self._groups: dict[str, dict[str, _Party]] = {}  # {block: {account: what waits for it}}
+        self._served: dict[str, float] = {}  # {block: rows}
+
+    @property
+    def rows(self) -> int:
+        """Rows that wait."""
+        return sum(
+            len(run.rows)
+            for parties in self._groups.values()
+            for party in parties.values()
+            for queue in (party.urgent, party.patient)
+            for run in queue
+        )
+
+    def put(self, run: Run, *, last: bool = False) -> None:
+        """Let it wait; ``last``: behind everything else of its account."""
+        order = run.order
+        group = order.group or f"account:{order.account}"
+        if group not in self._groups:
+            self._served[group] = min(self._served.values(), default=0.0)
+            self._groups[group] = {}
+        parties = self._groups[group]
+        if order.account not in parties:
+            least = min((party.served for party in parties.values()), default=0.0)
+            parties[order.account] = _Party(least)
+        party = parties[order.account]
+        (party.urgent if order.urgent and not last else party.patient).append(run)
+
+    def take(self) -> Run | None:
+        """The next run, or ``None``."""
+        if not self._groups:
+            return None
+        group = min(self._groups, key=self._served.__getitem__)
+        parties = self._groups[group]
+        account = min(parties, key=lambda name: parties[name].served)
+        party = parties[account]
+        run = (party.urgent or party.patient).popleft()
+        party.served += len(run.rows)
+        self._served[group] += len(run.rows)
+        if not (party.urgent or party.patient):
+            del parties[account]
+        if not parties:
+            del self._groups[group], self._served[group]
+        return run
