@@ -32,6 +32,7 @@ from pool.referee import Compute, Referee
 from pool.settler import Settler
 from pool.store import Store, StoreError
 from pool.store.accounts import find_account
+from pool.store.quarantines import quarantined_kinds
 from pool.webhooks import Webhooks
 from shares.board import Board
 from shares.board.effects import Record
@@ -75,12 +76,21 @@ class Pool:
         """
         async with trio.open_nursery() as nursery:
             await nursery.start(self.core.run)
+            await self.look_for_quarantines()
             await nursery.start(self._keep_epochs)
             nursery.start_soon(self.referee.run)
             nursery.start_soon(self.settler.run)
             nursery.start_soon(self.appeals.run)
             nursery.start_soon(self.closed_holds.run)
             task_status.started()
+
+    async def look_for_quarantines(self) -> None:
+        """What a command put into quarantine, or lifted, holds from now on."""
+        self.gateway.quarantine(await self.core.in_thread(self._quarantined))
+
+    def _quarantined(self) -> frozenset[tuple[str, str]]:
+        with self.store.database.read() as connection:
+            return quarantined_kinds(connection)
 
     async def _keep_epochs(
         self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -266,6 +276,7 @@ async def _watch_writers(pool: Pool) -> None:
             seen = version
             pool.gateway.announce(await pool.core.in_thread(pool.models.refresh))
             pool.settler.wake()
+            await pool.look_for_quarantines()
             for account in await pool.core.in_thread(_closed_of, pool, pool.gateway.accounts()):
                 pool.gateway.drop_account(account)
 

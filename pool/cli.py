@@ -12,6 +12,7 @@ _COMMANDS = {
     "serve": "pool.commands.serve:serve",
     "model": "pool.commands.model:model",
     "account": "pool.commands.account:account",
+    "quarantine": "pool.commands.quarantine:quarantine_command",
     "status": "pool.commands.status:status",
     "payouts": "pool.commands.payouts:payouts",
     "verify": "pool.commands.verify:verify",
@@ -44,7 +45,7 @@ def cli() -> None:
     """A mining pool whose work is AI inference.
 
     \b
-    Operators:  init, serve, model, account, status, payouts
+    Operators:  init, serve, model, account, quarantine, status, payouts
     Miners:     worker, doctor, bench, verify, audit, replay
     Customers:  submit
     Everybody:  demo

@@ -32,6 +32,7 @@ from shares.board.effects import (
 from shares.board.events import (
     AccountClosed,
     DifficultySuggested,
+    KindsQuarantined,
     LeaseReleased,
     ModelStaged,
     ModelUnstaged,
@@ -89,6 +90,7 @@ class Gateway:
         self._next_session = first_session
         self.new_name = new_name
         self._sessions: dict[int, _Session] = {}  # authorised ones
+        self.quarantined: frozenset[tuple[str, str]] = frozenset()  # (model, kind of device)
         self._per_address: Counter[str] = Counter()
 
     @property
@@ -160,6 +162,15 @@ class Gateway:
         """The account was closed: its rigs leave when they have finished what they hold."""
         self.core.handle(AccountClosed(at=self.core.clock.now(), account=account))
 
+    def quarantine(self, kinds: frozenset[tuple[str, str]]) -> None:
+        """These (model, kind of device) are in quarantine now, and no others."""
+        if kinds == self.quarantined:
+            return
+        new, self.quarantined = kinds - self.quarantined, kinds
+        self.core.handle(KindsQuarantined(at=self.core.clock.now(), kinds=kinds))
+        for session in self._sessions.values():
+            session.tell_quarantined(new)
+
     def say_goodbye(self, wait: float) -> None:
         """The pool stops: rigs keep what they have and come back after ``wait`` seconds."""
         self.stopping = True
@@ -199,6 +210,7 @@ class _Session:
         self._address = address
         self._credit = 1
         self._suggested = 0
+        self.kinds: tuple[str, ...] = ()
         self._resumed = False
         self._authorised = False
         self._models: dict[str, RegisteredModel] = {}  # {digest: announced}
@@ -230,6 +242,7 @@ class _Session:
                 self._credit = max(1, min(_MAX_CREDIT, message.credit))
                 # A rig that names a session has its shares still, whichever boot it is from.
                 self._resumed = bool(message.session)
+                self.kinds = tuple(dict.fromkeys(device.kind for device in message.devices))
                 self.connection.accept(message, [self._gateway.new_name(), self._resumed])
             case wire.Authorize():
                 await self._authorise(message)
@@ -349,6 +362,7 @@ class _Session:
                 rig=rig,
                 credit=self._credit,
                 group=network_group(self._address),
+                kinds=self.kinds,
                 suggested=self._suggested,
                 resumed=self._resumed,
             )
@@ -356,6 +370,16 @@ class _Session:
         self.log.info("rig connected", credit=self._credit)
         for model in self._gateway.models.list():
             self.announce(model)
+        self.tell_quarantined(self._gateway.quarantined)
+
+    def tell_quarantined(self, kinds: frozenset[tuple[str, str]]) -> None:
+        """Tell the rig which of its kinds of devices are kept from which model."""
+        for model, kind in sorted(kinds):
+            if kind in self.kinds:
+                text = (
+                    f"quarantined: {kind} gets no shares of model {model} until the pool lifts it"
+                )
+                self.connection.queue(wire.ShowMessage(0, text))
 
     def announce(self, model: RegisteredModel) -> None:
         """Tell the rig of a model, so that its weights are staged before its first share."""

@@ -121,6 +121,11 @@ REASONS: dict[str, Reason] = {
     "low_work": Reason(Code.LOW_WORK, "rig", "Fewer rows than the share holds."),
     # why a share is cancelled or released
     "cancelled": Reason(_STALE, "none", "The customer cancelled the job."),
+    "quarantined": Reason(
+        _OTHER,
+        "none",
+        "The operator keeps this kind of device from the model; parts sent are paid.",
+    ),
     "wrong_row": Reason(_OTHER, "rig", "A row of the share was proved false."),
     "offence": Reason(Code.BANNED, "rig", "False rows were proved: pending and held pay is lost."),
     "superseded": Reason(_STALE, "none", "Another rig was faster with these rows."),

@@ -72,6 +72,17 @@ network_block = Table(
     Column("until", Float, nullable=False),
 )
 
+# Kinds of devices that the operator keeps from a model.
+quarantine = Table(
+    "quarantine",
+    metadata,
+    Column("kind", String, primary_key=True),  # as rigs name their devices
+    Column("model", String, primary_key=True),  # its digest
+    Column("name", String, nullable=False),  # of the model
+    Column("since", Float, nullable=False),
+    Column("why", String, nullable=False),
+)
+
 # ── models and files ─────────────────────────────────────────────────────────
 
 model = Table(

@@ -29,6 +29,7 @@ from shares.board.events import (
     HoldReleased,
     JobCancelled,
     JobOpened,
+    KindsQuarantined,
     LeaseReleased,
     LeasingPaused,
     ModelStaged,
@@ -262,5 +263,6 @@ _HANDLERS: dict[type[Event], Callable[[State, Any], None]] = {
     RefereeAnswered: verdicts.answered,
     AppealWon: verdicts.appealed,
     HoldRefuted: verdicts.hold_refuted,
+    KindsQuarantined: sessions.kinds_quarantined,
     LeasingPaused: _paused,
 }

@@ -51,10 +51,12 @@ def ended(state: State, check: Check, outcome: str, checker: str) -> None:
 def may_check(state: State, rig: Rig, job: Job, target: Rig) -> bool:
     """Whether a rig may check a share of ``target`` in this job.
 
-    Checkers are established with the model, of another account and network block, and not the
-    customer's own.
+    Checkers are established with the model, of another account and network block, not the
+    customer's own, and of no kind in quarantine.
     """
     if rig.key[0] in (target.key[0], job.account) or not may_see(state, rig, job):
+        return False
+    if state.keeps_from(rig, job.model):
         return False
     policy = state.policy
     if policy.separate_groups and rig.group and rig.group == target.group:

@@ -109,6 +109,7 @@ class SessionOpened(Event):
     rig: str
     credit: int  # shares it is willing to hold at once
     group: str = ""  # its network block; "" for loopback
+    kinds: tuple[str, ...] = ()  # of its devices, each once, as it says
     suggested: int = 0  # difficulty it asked for; 0: none
     resumed: bool = True  # False: it lost its shares (a new process); they open again at once
 
@@ -236,6 +237,13 @@ class AppealWon(Event):
     rows: tuple[tuple[int, int, int, bytes], ...]
     offence: bool
     units: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KindsQuarantined(Event):
+    """The operator keeps kinds of devices from models. Replaces what was so before."""
+
+    kinds: frozenset[tuple[str, str]]  # (model, kind)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from shares.board.events import (
     AccountClosed,
     DifficultySuggested,
     HoldReleased,
+    KindsQuarantined,
     ModelStaged,
     ModelUnstaged,
     SessionClosed,
@@ -34,12 +35,14 @@ def opened(state: State, event: SessionOpened) -> None:
     rig.session = event.session
     rig.credit = max(1, event.credit)
     rig.group = event.group
+    rig.kinds = event.kinds
     rig.busy_since = state.at
     state.sessions[event.session] = rig
     state.away.pop(key, None)
     wish = event.suggested or rig.difficulty or state.policy.initial_difficulty
     rig.difficulty = clamp(wish, rig.ceiling(state.policy), state.policy)
     state.emit(SetDifficulty(event.session, rig.difficulty))
+    _call_off_quarantined(state, rig)
 
 
 def closed(state: State, event: SessionClosed) -> None:
@@ -110,6 +113,24 @@ def unstaged(state: State, event: ModelUnstaged) -> None:
     state.rates.clear()
     for lease in [lease for lease in rig.leases.values() if lease.model == event.model]:
         leases.end(state, lease, "released", "rig", tell="cancelled")
+
+
+def kinds_quarantined(state: State, event: KindsQuarantined) -> None:
+    """Rigs of these kinds hold no share of the model any more; where it was lifted they may again.
+
+    What was on its way when a share was called off is compared and paid as ever.
+    """
+    state.quarantined = event.kinds
+    state.checkers.clear()
+    for rig in state.sessions.values():
+        _call_off_quarantined(state, rig)
+        state.wake[rig.key] = rig
+
+
+def _call_off_quarantined(state: State, rig: Rig) -> None:
+    for lease in list(rig.leases.values()):
+        if state.keeps_from(rig, lease.model):
+            leases.end(state, lease, "cancelled", "none", tell="quarantined")
 
 
 def hold_released(state: State, event: HoldReleased) -> None:

@@ -250,6 +250,7 @@ class Rig:
     session: int | None = None
     credit: int = 1
     group: str = ""
+    kinds: tuple[str, ...] = ()  # of its devices, as it says
     staged: dict[str, None] = field(default_factory=dict)
     difficulty: int = 0
     meter: Meter = field(default_factory=Meter)
@@ -343,6 +344,7 @@ class State:
     due: dict[tuple[str, str], dict[str, dict[int, Check]]] = field(default_factory=dict)
     recounts: dict[int, Recount] = field(default_factory=dict)  # {rejected lease: its recount}
     suspected_blocks: dict[str, float] = field(default_factory=dict)  # {network block: until}
+    quarantined: frozenset[tuple[str, str]] = frozenset()  # (model, kind of device)
     epoch: int = 0
     key: bytes = b""
     paused: bool = False
@@ -441,8 +443,16 @@ class State:
         return until if until > self.at else 0.0
 
     def online(self, model: str) -> Iterator[Rig]:
-        """Connected rigs that can compute a model."""
-        return (rig for rig in self.sessions.values() if model in rig.staged)
+        """Connected rigs that can compute a model, and may."""
+        return (
+            rig
+            for rig in self.sessions.values()
+            if model in rig.staged and not self.keeps_from(rig, model)
+        )
+
+    def keeps_from(self, rig: Rig, model: str) -> bool:
+        """Whether one of the rig's kinds of devices is in quarantine for the model."""
+        return any((model, kind) in self.quarantined for kind in rig.kinds)
 
     def rate_of(self, model: str) -> float:
         """Work a second of all connected rigs that can compute a model."""

@@ -328,7 +328,14 @@ def convict(state: State, lease: Lease, wrong: list[int], *, by_referee: bool) -
     """
     rig = lease.rig
     count = len(wrong)
-    state.note("wrong_row", lease=lease.lease, account=rig.key[0], rig=rig.key[1], rows=count)
+    state.note(
+        "wrong_row",
+        lease=lease.lease,
+        account=rig.key[0],
+        rig=rig.key[1],
+        rows=count,
+        kinds=", ".join(rig.kinds),
+    )
     _reject(state, lease, "wrong_row", forfeit=False)
     if _is_offence(state, rig, count):
         _offend(state, rig, lease.lease)
@@ -344,7 +351,14 @@ def _convict_cleared(state: State, rig: Rig, lease: int, job: Job, wrong: int) -
 
     They stay as they were delivered; the rig answers for them as for any, its pay being held.
     """
-    state.note("wrong_row_cleared", lease=lease, account=rig.key[0], rig=rig.key[1], rows=wrong)
+    state.note(
+        "wrong_row_cleared",
+        lease=lease,
+        account=rig.key[0],
+        rig=rig.key[1],
+        rows=wrong,
+        kinds=", ".join(rig.kinds),
+    )
     if _is_offence(state, rig, wrong):
         _offend(state, rig, lease)
     else:

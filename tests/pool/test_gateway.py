@@ -18,9 +18,11 @@ from pool.gateway import network_group
 from pool.store import Store
 from pool.store.accounts import create_account
 from pool.store.database import upsert
+from pool.store.quarantines import lift, quarantine
 from pool.store.schema import trust
 from shares.board.effects import Message, TrustChanged
 from shares.board.events import SessionOpened
+from stratum import messages as wire
 from stratum.client import Refusal, RigConnection
 from stratum.errors import Code, ConnectionClosed
 
@@ -187,3 +189,47 @@ async def test_a_stranger_is_sent_away_in_time(tmp_path: Path, autojump_clock: M
 def test_network_groups(address: str, group: str) -> None:
     """Neighbours share a group; loopback is exempt."""
     assert network_group(address) == group
+
+
+async def test_a_rig_of_a_kind_in_quarantine_is_told(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """When it comes, from what was stored before the pool started; other kinds hear nothing."""
+    store = Store.open(tmp_path, durable=False)
+    token = create_account(store.database, "alice", "miner", START)
+    quarantine(store.database, "NVIDIA Bad", digest="d" * 64, model="some", why="driver", at=START)
+    told: dict[str, list[str]] = {}
+    async with running(store) as pool:
+        for kind in ("NVIDIA Bad", "NVIDIA Good"):
+            told[kind] = await _shown(pool, f"alice.{kind[-3:].lower()}", token, kind)
+        lift(store.database, "NVIDIA Bad", "some")
+        await pool.look_for_quarantines()
+        told["lifted"] = await _shown(pool, "alice.bad", token, "NVIDIA Bad")
+    store.close()
+
+    assert [len(texts) for texts in told.values()] == [1, 0, 0]
+    assert told["NVIDIA Bad"][0].startswith("quarantined: NVIDIA Bad gets no shares")
+
+
+async def _shown(pool: Pool, user: str, token: str, kind: str) -> list[str]:
+    """What a rig with such a device is shown after it was let in."""
+    ours, theirs = memory_stream_pair()
+    texts: list[str] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pool.gateway.serve_stream, theirs)
+        async with RigConnection(ours) as connection:
+            await connection.handshake(
+                agent="test",
+                session="",
+                credit=1,
+                devices=(wire.Device(0, kind),),
+                user=user,
+                token=token,
+            )
+            with trio.move_on_after(1.0):
+                while True:
+                    for message in await connection.receive():
+                        if isinstance(message, wire.ShowMessage):
+                            texts.append(message.text)
+        nursery.cancel_scope.cancel()
+    return texts

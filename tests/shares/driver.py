@@ -349,6 +349,7 @@ class House:
         resumed: bool = True,
         suggested: int = 0,
         group: str = "",
+        kinds: tuple[str, ...] = (),
     ) -> PlayedRig:
         """A rig connects and stages the model."""
         played = self.rigs.setdefault((account, rig), PlayedRig(account, rig))
@@ -367,6 +368,7 @@ class House:
                 resumed=resumed,
                 suggested=suggested,
                 group=group,
+                kinds=kinds,
             )
         )
         if model is not None and played.session is not None:
