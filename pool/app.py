@@ -165,7 +165,7 @@ def build_pool(
         epochs=epochs or Epochs(store, config.trust.epoch_seconds, policy),
         settler=settler,
         appeals=Appeals(core, referee),
-        closed_holds=ClosedHolds(core, referee, config.trust.hold_seconds),
+        closed_holds=ClosedHolds(core, referee, config.trust.hold_seconds, config.money.price),
         metrics=metrics,
     )
 

@@ -43,8 +43,7 @@ class Appeals:
         blocks: dict[tuple[int, int], dict[int, bytes]] = defaultdict(dict)
         for row in appeal.refuted:
             blocks[row.job, row.block][row.row] = row.given
-        path = self._core.store.block_path
-        right = all(path(*place).exists() for place in blocks)
+        right = await self._core.in_thread(self._are_there, list(blocks))
         for (job, block), given in blocks.items():
             order = RefereeWanted(
                 appeal.model, appeal.operation, job, block, tuple(sorted(given)), urgent=False
@@ -76,6 +75,10 @@ class Appeals:
             )
         else:
             await self._core.in_thread(self._uphold, appeal.lease, now)
+
+    def _are_there(self, blocks: list[tuple[int, int]]) -> bool:
+        """Whether the rows are: those of direct requests are removed after a while."""
+        return all(self._core.store.block_path(*place).exists() for place in blocks)
 
     def _uphold(self, lease: int, at: float) -> None:
         with self._core.store.database.write() as connection:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 
 import structlog
@@ -21,18 +22,24 @@ LOOK_SECONDS = 60.0
 class ClosedHolds:
     """Checks one hold after the other, when the referee has nothing urgent to do."""
 
-    def __init__(self, core: Core, referee: Referee, hold_seconds: float) -> None:
-        """``hold_seconds``: how long after its closing an account's holds are looked at."""
+    def __init__(self, core: Core, referee: Referee, hold_seconds: float, price: int) -> None:
+        """``hold_seconds``: how long after its closing an account's holds are looked at.
+
+        ``price``: units a unit of work, by which a fine goes.
+        """
         self._core = core
         self._referee = referee
         self._hold_seconds = hold_seconds
-        self._forfeited: set[tuple[str, str]] = set()  # the board was told; not yet posted
+        self._price = price
+        # When the board was told of wrong rows: what follows must be posted before the next look.
+        self._told: dict[tuple[str, str], float] = {}
 
     async def run(self) -> None:
         """Look for closed accounts until cancelled. What a restart interrupts begins anew."""
         while True:
             for account, rig in await self._core.in_thread(self._waiting):
-                if (account, rig) not in self._forfeited:
+                told = self._told.get((account, rig), -math.inf)
+                if self._core.clock.now() - told > LOOK_SECONDS:
                     await self._check(account, rig)
             await trio.sleep(LOOK_SECONDS)
 
@@ -42,16 +49,15 @@ class ClosedHolds:
 
     async def _check(self, account: str, rig: str) -> None:
         def covered() -> list[HoldRow]:
-            with self._core.store.database.read() as connection:
-                return rows_of_hold(connection, account, rig)
+            store = self._core.store
+            with store.database.read() as connection:
+                return rows_of_hold(connection, store.block_path, account, rig)
 
         wrong, checked = [], 0
         by_block: dict[tuple[str, str, int, int], list[HoldRow]] = defaultdict(list)
         for row in await self._core.in_thread(covered):
             by_block[row.model, row.operation, row.job, row.block].append(row)
         for (model, operation, job, block), rows in by_block.items():
-            if not self._core.store.block_path(job, block).exists():
-                continue  # of a direct request: its rows are gone
             numbers = tuple(sorted({row.row for row in rows}))
             order = RefereeWanted(model, operation, job, block, numbers, urgent=False)
             truth = await self._referee.compute(order)
@@ -60,12 +66,14 @@ class ClosedHolds:
         now = self._core.clock.now()
         _log.info("hold checked", account=account, rig=rig, rows=checked, wrong=len(wrong))
         if wrong:
-            self._forfeited.add((account, rig))
+            self._told[account, rig] = now
             facts = tuple(
                 (row.lease, row.job, row.block, row.row, row.digest, expected)
                 for row, expected in wrong
             )
-            self._core.handle(HoldRefuted(at=now, account=account, rig=rig, rows=facts))
+            self._core.handle(
+                HoldRefuted(at=now, account=account, rig=rig, rows=facts, price=self._price)
+            )
         else:
             await self._core.in_thread(self._mark_clean, account, rig, checked, now)
 

@@ -26,7 +26,7 @@ _log = structlog.get_logger("pool.webhooks")
 
 LOOK_SECONDS = 5.0
 _ATTEMPT_SECONDS = 15.0
-_AT_ONCE = 8
+_AT_ONCE = 64
 
 
 class Webhooks:

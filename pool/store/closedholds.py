@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -63,8 +65,14 @@ def holds_to_check(
     ]
 
 
-def rows_of_hold(connection: sa.Connection, account: str, rig: str) -> list[HoldRow]:
-    """The rows whose pay makes up what a rig holds: its latest cleared ones."""
+def rows_of_hold(
+    connection: sa.Connection, block_path: Callable[[int, int], Path], account: str, rig: str
+) -> list[HoldRow]:
+    """The rows whose pay makes up what a rig holds: its latest cleared ones.
+
+    Not those that were found wrong before, for which it has answered, nor those whose block is
+    gone (direct requests).
+    """
     credit = schema.credit.c
     left = balances(connection, posting.held(f"{account}.")).get(
         posting.held(f"{account}.{rig}"), 0
@@ -79,7 +87,16 @@ def rows_of_hold(connection: sa.Connection, account: str, rig: str) -> list[Hold
             break
         left -= row.amount
         parts[row.lease, row.part] = None
-    return [found for place in parts for found in _rows_of_part(connection, *place)]
+    known: dict[tuple[int, int], bool] = {}  # {(job, block): whether its rows are there}
+    found = []
+    for place in parts:
+        for one in _rows_of_part(connection, *place):
+            where = (one.job, one.block)
+            if where not in known:
+                known[where] = block_path(*where).exists()
+            if known[where]:
+                found.append(one)
+    return found
 
 
 def _rows_of_part(connection: sa.Connection, lease: int, number: int) -> list[HoldRow]:
@@ -90,6 +107,13 @@ def _rows_of_part(connection: sa.Connection, lease: int, number: int) -> list[Ho
         .join(schema.lease, share.id == part.lease)
         .where(part.lease == lease, part.no == number)
     ).one()
+    refuted = schema.refuted.c
+    answered = {
+        tuple(place)
+        for place in connection.execute(
+            select(refuted.job, refuted.block, refuted.row).where(refuted.lease == lease)
+        )
+    }
     found = []
     last = row.first_row + row.rows
     for segment, start, stop, share_row in pieces(
@@ -98,6 +122,8 @@ def _rows_of_part(connection: sa.Connection, lease: int, number: int) -> list[Ho
         if not owes(segment):
             continue  # a check was paid for what it was compared with
         for position in range(start, stop):
+            if (segment.job, segment.block, position) in answered:
+                continue
             offset = DIGEST_BYTES * (share_row + position - start - row.first_row)
             digest = row.digests[offset : offset + DIGEST_BYTES]
             found.append(

@@ -77,19 +77,32 @@ def rejections_after(
     Also the number to go on behind, ``None`` when there are no more.
     """
     lease, refuted = schema.lease.c, schema.refuted.c
-    wrong = select(refuted.lease).where(refuted.lease == lease.id).exists()
-    rows = connection.execute(
-        select(schema.lease)
-        .where(
-            lease.account == account,
-            lease.id > after,
-            (lease.verdict == "rejected") | (lease.fault != "none") | wrong,
-        )
+    # Each by an index of its own: a miner may have millions of leases and call often.
+    faulty = faulty_leases(account, after).limit(limit + 1)
+    wrong = (
+        select(lease.id)
+        .join(schema.refuted, refuted.lease == lease.id)
+        .where(lease.account == account, refuted.lease > after)
+        .distinct()
         .order_by(lease.id)
         .limit(limit + 1)
+    )
+    numbers = sorted({*connection.scalars(faulty), *connection.scalars(wrong)})[: limit + 1]
+    rows = connection.execute(
+        select(schema.lease).where(lease.id.in_(numbers)).order_by(lease.id)
     ).all()
     found = [_rejection(connection, row) for row in rows[:limit]]
     return found, found[-1].lease if len(rows) > limit else None
+
+
+def faulty_leases(account: str, after: int) -> sa.Select[tuple[int]]:
+    """Numbers of an account's leases behind ``after`` that ended by a fault or were rejected."""
+    lease = schema.lease.c
+    return (
+        select(lease.id)
+        .where(lease.account == account, lease.id > after, schema.faulty)
+        .order_by(lease.id)
+    )
 
 
 def rejection(connection: sa.Connection, account: str, number: int) -> Rejection | None:

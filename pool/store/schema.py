@@ -238,6 +238,12 @@ Index("lease_rig", lease.c.account, lease.c.rig)
 awaits_verdict = lease.c.verdict == literal_column("'accepted'")
 Index("lease_awaits_verdict", lease.c.id, sqlite_where=awaits_verdict)
 
+# Those that a miner may want to know of: few, too.
+faulty = (lease.c.verdict == literal_column("'rejected'")) | (
+    lease.c.fault != literal_column("'none'")
+)
+Index("lease_faulty", lease.c.account, lease.c.id, sqlite_where=faulty, postgresql_where=faulty)
+
 part = Table(
     "part",
     metadata,

@@ -215,12 +215,13 @@ class RefereeAnswered(Event):
 class HoldRefuted(Event):
     """Rows that the hold of a closed account covers are wrong.
 
-    ``rows``: (lease, job, block, row, given, expected), digests.
+    ``rows``: (lease, job, block, row, given, expected), digests; ``price``: units a unit of work.
     """
 
     account: str
     rig: str
     rows: tuple[tuple[int, int, int, int, bytes, bytes], ...]
+    price: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

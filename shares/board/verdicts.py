@@ -30,6 +30,7 @@ from shares.board.effects import (
 from shares.board.events import AppealWon, HoldRefuted, RefereeAnswered
 from shares.board.state import Block, Case, Job, Lease, Rig, RowKey, State
 from shares.results import DIGEST_BYTES
+from shares.trust.sampling import HELD
 from shares.trust.standing import Standing
 
 
@@ -126,11 +127,17 @@ def _decide(state: State) -> None:
 
 
 def hold_refuted(state: State, event: HoldRefuted) -> None:
-    """Rows that a closed account was paid for are wrong: it loses what is held for them."""
+    """Rows that a closed account was paid for are wrong: it answers for them as any does."""
     rig = state.rig((event.account, event.rig))
+    first = event.rows[0][0]
+    offence = _is_offence(state, rig, len(event.rows))
     for lease, job, number, row, given, expected in event.rows:
-        state.emit(RowRefuted(lease, job, number, row, given, expected, True, state.at))
-    _offend(state, rig, event.rows[0][0])
+        state.emit(RowRefuted(lease, job, number, row, given, expected, offence, state.at))
+    if offence:
+        _offend(state, rig, first)
+    else:
+        units = rig.standing.fine(HELD, event.price, state.policy, by_referee=True)
+        _take(state, rig, first, units)
 
 
 # ── the referee takes its word back ──────────────────────────────────────────
@@ -380,11 +387,16 @@ def _fine(state: State, rig: Rig, lease: int, job: Job, *, by_referee: bool) -> 
     standing = rig.standing
     why = state.why(rig, job.model)
     units = standing.fine(why, job.price, state.policy, by_referee=by_referee)
+    _take(state, rig, lease, units)
+
+
+def _take(state: State, rig: Rig, lease: int, units: int) -> None:
+    """A fine goes from the hold to forfeits."""
     if units:
-        standing.held -= units
+        rig.standing.held -= units
         state.changed[rig.key] = rig
         state.note("fine", lease=lease, account=rig.key[0], rig=rig.key[1], units=units)
-        state.emit(_forfeit(standing, units, "wrong_row", lease, state.at))
+        state.emit(_forfeit(rig.standing, units, "wrong_row", lease, state.at))
 
 
 def _forfeit(standing: Standing, units: int, reason: str, lease: int, at: float) -> HeldForfeited:

@@ -22,6 +22,7 @@ from sqlalchemy.dialects import sqlite
 
 from pool.http import draining
 from pool.store.parts import UNDECIDED
+from pool.store.rejections import faulty_leases
 from stratum.manifest import manifest_digest
 
 
@@ -362,6 +363,17 @@ async def test_sampling_keys_are_told_without_reading_every_share(served: Served
 
     assert any("lease_awaits_verdict" in step for step in plan), plan
     assert not [step for step in plan if step.startswith("SCAN part")], plan
+
+
+async def test_rejections_are_told_without_reading_every_lease(served: Served) -> None:
+    """A miner may have millions of them."""
+    text = faulty_leases("m", 7).compile(
+        dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True}
+    )
+    with served.store.database.read() as connection:
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}").scalars(3).all()
+
+    assert any("lease_faulty" in step for step in plan), plan
 
 
 async def test_an_input_is_not_deleted_while_it_is_read(

@@ -14,7 +14,7 @@ from pool import closedholds
 from pool.closing import close_account
 from pool.settler import settlement_policy
 from pool.store import schema
-from pool.store.closedholds import rows_of_hold
+from pool.store.closedholds import HoldRow, rows_of_hold
 from pool.store.ledger import balances, check_ledger
 from shares.board.effects import HeldForfeited, RowRefuted
 
@@ -56,7 +56,7 @@ def close(world: World) -> None:
 async def an_honest_miner_leaves(world: World) -> None:
     units = await _worked(world)
     with world.store.database.read() as connection:
-        covered = rows_of_hold(connection, "anna", "rig")
+        covered = rows_of_hold(connection, world.store.block_path, "anna", "rig")
     assert units > 0
     assert len(covered) >= units, "a row pays a unit here, so all that is held is covered"
     close(world)
@@ -76,34 +76,60 @@ def test_an_honest_hold_is_released_when_it_was_computed_again(tmp_path: Path) -
     simulate(6, tmp_path, an_honest_miner_leaves, config=settings(trust={"hold_seconds": HOLD}))
 
 
-async def a_cheat_leaves(world: World) -> None:
-    units = await _worked(world)
+def falsify(world: World, number: int) -> list[HoldRow]:
+    """Make it so that anna had delivered so many false rows of those that her hold covers."""
     with world.store.database.write() as connection:
-        covered = rows_of_hold(connection, "anna", "rig")
-        false = covered[len(covered) // 2]
+        covered = rows_of_hold(connection, world.store.block_path, "anna", "rig")
+        false = [covered[len(covered) * n // (number + 1)] for n in range(1, number + 1)]
         part = schema.part
-        for row in connection.execute(select(part).where(part.c.lease == false.lease)).all():
-            connection.execute(
-                update(part)
-                .where(part.c.lease == row.lease, part.c.no == row.no)
-                .values(digests=row.digests.replace(false.digest, b"x" * 16))
-            )
+        for one in false:
+            for row in connection.execute(select(part).where(part.c.lease == one.lease)).all():
+                connection.execute(
+                    update(part)
+                    .where(part.c.lease == row.lease, part.c.no == row.no)
+                    .values(digests=row.digests.replace(one.digest, b"x" * 16))
+                )
+    return false
+
+
+async def _found_out(world: World, number: int) -> tuple[int, list[HoldRow]]:
+    units = await _worked(world)
+    false = falsify(world, number)
     close(world)
-    await trio.sleep(HOLD + 3 * closedholds.LOOK_SECONDS + 60)
+    await trio.sleep(HOLD + 6 * closedholds.LOOK_SECONDS + 60)
     await world.settle()
+    refuted = [r for _, r in world.records if isinstance(r, RowRefuted)]
+    assert {(r.job, r.block, r.row) for r in refuted} == {(f.job, f.block, f.row) for f in false}
+    assert {r.expected for r in refuted} == {f.digest for f in false}
+    assert {r.given for r in refuted} == {b"x" * 16}
+    return units, false
+
+
+async def a_cheat_leaves(world: World) -> None:
+    units, _ = await _found_out(world, 2)
 
     assert (held(world), available(world)) == (0, 0)
     (forfeit,) = [r for _, r in world.records if isinstance(r, HeldForfeited)]
     assert (forfeit.account, forfeit.units, forfeit.reason) == ("anna", units, "offence")
-    (refuted,) = [r for _, r in world.records if isinstance(r, RowRefuted)]
-    assert (refuted.job, refuted.block, refuted.row) == (false.job, false.block, false.row)
-    assert (refuted.given, refuted.expected) == (b"x" * 16, false.digest)
     with world.store.database.read() as connection:
-        check_ledger(connection)
         assert not connection.execute(select(schema.hold_check)).all()
 
 
 @pytest.mark.parametrize("seed", [6, 7])
-def test_one_false_row_in_a_closed_hold_forfeits_it(seed: int, tmp_path: Path) -> None:
-    """However well it was hidden until then."""
+def test_two_false_rows_in_a_closed_hold_forfeit_it(seed: int, tmp_path: Path) -> None:
+    """However well they were hidden until then."""
     simulate(seed, tmp_path, a_cheat_leaves, config=settings(trust={"hold_seconds": HOLD}))
+
+
+async def a_flipped_bit_is_left(world: World) -> None:
+    units, _ = await _found_out(world, 1)
+
+    (fine,) = [r for _, r in world.records if isinstance(r, HeldForfeited)]
+    assert (fine.account, fine.reason) == ("anna", "wrong_row")
+    assert 0 < fine.units <= (units + 1) // 2
+    assert (held(world), available(world)) == (0, units - fine.units)
+
+
+def test_a_first_false_row_in_a_closed_hold_costs_what_any_does(tmp_path: Path) -> None:
+    """It may be a bit that flipped: a fine, and the rest is released. It is counted once."""
+    simulate(6, tmp_path, a_flipped_bit_is_left, config=settings(trust={"hold_seconds": HOLD}))
