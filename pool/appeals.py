@@ -78,7 +78,7 @@ class Appeals:
 
     def _are_there(self, blocks: list[tuple[int, int]]) -> bool:
         """Whether the rows are: those of direct requests are removed after a while."""
-        return all(self._core.store.block_path(*place).exists() for place in blocks)
+        return all(self._core.store.has_block(*place) for place in blocks)
 
     def _uphold(self, lease: int, at: float) -> None:
         with self._core.store.database.write() as connection:

@@ -51,7 +51,7 @@ class ClosedHolds:
         def covered() -> list[HoldRow]:
             store = self._core.store
             with store.database.read() as connection:
-                return rows_of_hold(connection, store.block_path, account, rig)
+                return rows_of_hold(connection, store.has_block, account, rig)
 
         wrong, checked = [], 0
         by_block: dict[tuple[str, str, int, int], list[HoldRow]] = defaultdict(list)

@@ -14,6 +14,7 @@ from pool.http.bodies import number_param, page_limit
 from pool.http.deps import deps_of
 from pool.http.errors import ApiError, JsonResponse
 from pool.store.appeals import ROWS_GONE, AppealError, open_appeal
+from pool.store.database import StoreError
 from pool.store.rejections import Rejection, rejection, rejections_after, tokens_of
 from shares.faults import of_share
 from shares.replay import BUNDLE_VERSION
@@ -48,7 +49,7 @@ async def get_bundle(request: Request) -> Response:
 
     try:
         found, tokens = await trio.to_thread.run_sync(read)
-    except FileNotFoundError:
+    except (FileNotFoundError, StoreError):
         raise ApiError(410, "rows_gone", ROWS_GONE) from None
     if found is None or not found.refuted:
         raise _nothing(number)
@@ -83,7 +84,7 @@ async def post_appeal(request: Request) -> Response:
 
     def write() -> Rejection | None:
         with deps.store.database.write() as connection:
-            open_appeal(connection, deps.store.block_path, account.name, number, deps.clock.now())
+            open_appeal(connection, deps.store.has_block, account.name, number, deps.clock.now())
             return rejection(connection, account.name, number)
 
     try:

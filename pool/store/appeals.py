@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import sqlalchemy as sa
 from sqlalchemy import func, insert, select, update
@@ -48,7 +47,7 @@ class OpenAppeal:
 
 def open_appeal(
     connection: sa.Connection,
-    block_path: Callable[[int, int], Path],
+    has_block: Callable[[int, int], bool],
     account: str,
     lease: int,
     at: float,
@@ -65,7 +64,7 @@ def open_appeal(
         raise AppealError(
             "nothing_refuted", "no row of this share was found wrong: there is nothing to appeal"
         )
-    if not all(block_path(row.job, row.block).exists() for row in refuted):
+    if not all(has_block(row.job, row.block) for row in refuted):
         raise AppealError("rows_gone", ROWS_GONE)
     if connection.scalar(select(appeal.c.lease).where(appeal.c.lease == lease)) is not None:
         raise AppealError("appealed_before", "this share was appealed before: see its rejection")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -66,7 +65,7 @@ def holds_to_check(
 
 
 def rows_of_hold(
-    connection: sa.Connection, block_path: Callable[[int, int], Path], account: str, rig: str
+    connection: sa.Connection, has_block: Callable[[int, int], bool], account: str, rig: str
 ) -> list[HoldRow]:
     """The rows whose pay makes up what a rig holds: its latest cleared ones.
 
@@ -93,7 +92,7 @@ def rows_of_hold(
         for one in _rows_of_part(connection, *place):
             where = (one.job, one.block)
             if where not in known:
-                known[where] = block_path(*where).exists()
+                known[where] = has_block(*where)
             if known[where]:
                 found.append(one)
     return found

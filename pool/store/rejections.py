@@ -175,7 +175,8 @@ def tokens_of(
 ) -> list[list[int]]:
     """Token ids of the rows.
 
-    Raises ``FileNotFoundError`` when their block is gone (of a direct request, after a while).
+    Raises ``FileNotFoundError`` or ``StoreError`` when their block is gone (of a direct request,
+    after a while: first its file, then its name).
     """
     found = []
     for one in refuted:

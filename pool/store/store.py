@@ -96,6 +96,13 @@ class Store:
         with self.database.read() as connection:
             return self.objects.local_path(block_object(connection, job, block))
 
+    def has_block(self, job: int, block: int) -> bool:
+        """Whether a block's rows are there: those of direct requests are removed after a while."""
+        try:
+            return self.block_path(job, block).exists()
+        except StoreError:
+            return False
+
     def _block_arrays(
         self, job: int, block: int, name: str
     ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:

@@ -11,6 +11,7 @@ from sqlalchemy import select, update
 from world import World, settings, simulate
 
 from pool import closedholds
+from pool.batches.housekeeping import remove_direct_blocks
 from pool.closing import close_account
 from pool.settler import settlement_policy
 from pool.store import schema
@@ -56,7 +57,7 @@ def close(world: World) -> None:
 async def an_honest_miner_leaves(world: World) -> None:
     units = await _worked(world)
     with world.store.database.read() as connection:
-        covered = rows_of_hold(connection, world.store.block_path, "anna", "rig")
+        covered = rows_of_hold(connection, world.store.has_block, "anna", "rig")
     assert units > 0
     assert len(covered) >= units, "a row pays a unit here, so all that is held is covered"
     close(world)
@@ -79,7 +80,7 @@ def test_an_honest_hold_is_released_when_it_was_computed_again(tmp_path: Path) -
 def falsify(world: World, number: int) -> list[HoldRow]:
     """Make it so that anna had delivered so many false rows of those that her hold covers."""
     with world.store.database.write() as connection:
-        covered = rows_of_hold(connection, world.store.block_path, "anna", "rig")
+        covered = rows_of_hold(connection, world.store.has_block, "anna", "rig")
         false = [covered[len(covered) * n // (number + 1)] for n in range(1, number + 1)]
         part = schema.part
         for one in false:
@@ -133,3 +134,22 @@ async def a_flipped_bit_is_left(world: World) -> None:
 def test_a_first_false_row_in_a_closed_hold_costs_what_any_does(tmp_path: Path) -> None:
     """It may be a bit that flipped: a fine, and the rest is released. It is counted once."""
     simulate(6, tmp_path, a_flipped_bit_is_left, config=settings(trust={"hold_seconds": HOLD}))
+
+
+async def rows_that_are_gone(world: World) -> None:
+    units = await _worked(world)
+    with world.store.database.write() as connection:
+        connection.execute(update(schema.job).values(direct=True, state="completed"))
+    remove_direct_blocks(world.store, world.epoch + world.now)
+    with world.store.database.read() as connection:
+        assert not connection.execute(select(schema.block)).all()
+    close(world)
+    await trio.sleep(HOLD + 3 * closedholds.LOOK_SECONDS + 60)
+    await world.settle()
+
+    assert (held(world), available(world)) == (0, units)
+
+
+def test_a_hold_of_direct_requests_ends_no_pool(tmp_path: Path) -> None:
+    """Their rows were removed, files and table alike: there is nothing to compute again."""
+    simulate(6, tmp_path, rows_that_are_gone, config=settings(trust={"hold_seconds": HOLD}))
