@@ -31,11 +31,15 @@ class _Party:
     patient: deque[Run] = field(default_factory=deque)
 
 
+_OWN = "account:"  # of orders that are for no account
+
+
 class RefereeQueue:
     """Runs by network block and, in each, by account: whoever was given least is next.
 
-    An account without a block stands for itself. Within an account disputes come first. Somebody
-    new begins where the least served of those that wait stands, so that nobody saves turns up.
+    An account without a block stands for itself. Within an account disputes come first. What the
+    pool wants for itself (no account) is computed when nothing else waits. Somebody new begins
+    where the least served of those that wait stands, so that nobody saves turns up.
     """
 
     def __init__(self) -> None:
@@ -58,7 +62,8 @@ class RefereeQueue:
         order = run.order
         group = order.group or f"account:{order.account}"
         if group not in self._groups:
-            self._served[group] = min(self._served.values(), default=0.0)
+            served = (rows for name, rows in self._served.items() if name != _OWN)
+            self._served[group] = min(served, default=0.0)
             self._groups[group] = {}
         parties = self._groups[group]
         if order.account not in parties:
@@ -71,7 +76,8 @@ class RefereeQueue:
         """The next run, or ``None``."""
         if not self._groups:
             return None
-        group = min(self._groups, key=self._served.__getitem__)
+        others = [group for group in self._groups if group != _OWN]
+        group = min(others, key=self._served.__getitem__, default=_OWN)
         parties = self._groups[group]
         account = min(parties, key=lambda name: parties[name].served)
         party = parties[account]

@@ -78,6 +78,17 @@ def test_disputes_come_first_within_an_account_and_nobody_saves_turns_up() -> No
     assert served(queue, 10) == {"anna": 5, "ben": 5}
 
 
+def test_the_pools_own_wishes_have_spare_time_only() -> None:
+    """A closed account's hold keeps no share waiting for its verdict."""
+    queue = RefereeQueue()
+    own = put(queue, "", 1)
+    others = [put(queue, name, 64) for name in ("anna", "ben", "anna")]
+
+    taken = [queue.take() for _ in range(5)]
+    assert set(map(id, taken[:3])) == set(map(id, others))
+    assert taken[3:] == [own, None]
+
+
 def test_what_failed_waits_behind_the_rest_of_its_account() -> None:
     """Urgent or not, for it may fail again."""
     queue = RefereeQueue()
