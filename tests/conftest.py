@@ -20,3 +20,9 @@ def logs_end_with_the_test(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(structlog, "configure", uncached)
     yield
     configure(**before)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole pools first: they wait more than they compute, and each takes long. At the end one
+    worker would run them alone."""
+    items.sort(key=lambda item: "system" not in item.path.parts)
