@@ -101,7 +101,7 @@ class ReceiptKeeper:
                     reason=error.strerror,
                     remedy="make the folder writable, or name another with --receipts",
                 )
-            except (httpx.HTTPError, ValueError) as error:
+            except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
                 log.warning("receipts cannot be fetched", pool=str(address), reason=str(error))
 
     def _path(self, address: PoolAddress, kind: str) -> Path:
@@ -134,7 +134,7 @@ class ReceiptKeeper:
                     if page["data"]:
                         await trio.to_thread.run_sync(_append, path, [json.dumps(page)])
                         pool.after = _sequence(page)
-                    more = page.get("next_after") is not None
+                    more = bool(page["data"]) and page.get("next_after") is not None
         except (KeyError, TypeError, IndexError) as error:
             raise ValueError(f"the pool's answer is no page of receipts: {error}") from None
         except BaseException:
@@ -161,7 +161,10 @@ def _last_sequence(path: Path) -> int:
     if whole + end != text:
         path.write_text(whole + end, encoding="utf-8")
     last = whole.rpartition("\n")[2]
-    return _sequence(json.loads(last)) if last else 0
+    try:
+        return _sequence(json.loads(last)) if last else 0
+    except (KeyError, TypeError, IndexError):
+        raise ValueError(f"{path} is damaged: move it away, and all receipts come again") from None
 
 
 def _sequence(page: dict[str, Any]) -> int:

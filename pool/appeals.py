@@ -9,13 +9,14 @@ import trio
 
 from pool.core import Core
 from pool.referee import Referee
-from pool.store.appeals import OpenAppeal, open_appeals, uphold
+from pool.store.appeals import OpenAppeal, end_appeal, open_appeals
 from shares.board.effects import RefereeWanted
 from shares.board.events import AppealWon
 
 _log = structlog.get_logger("pool.appeals")
 
 LOOK_SECONDS = 5.0
+PATIENCE_SECONDS = 300.0  # for one appeal; then the others have their turn
 
 
 class Appeals:
@@ -32,7 +33,10 @@ class Appeals:
         while True:
             for appeal in await self._core.in_thread(self._waiting):
                 if appeal.lease not in self._granted:
-                    await self._decide(appeal)
+                    with trio.move_on_after(PATIENCE_SECONDS) as scope:
+                        await self._decide(appeal)
+                    if scope.cancelled_caught:
+                        _log.warning("an appeal waits for the referee", lease=appeal.lease)
             await trio.sleep(LOOK_SECONDS)
 
     def _waiting(self) -> list[OpenAppeal]:
@@ -43,7 +47,12 @@ class Appeals:
         blocks: dict[tuple[int, int], dict[int, bytes]] = defaultdict(dict)
         for row in appeal.refuted:
             blocks[row.job, row.block][row.row] = row.given
-        right = await self._core.in_thread(self._are_there, list(blocks))
+        now = self._core.clock.now()
+        if not await self._core.in_thread(self._are_there, list(blocks)):
+            _log.warning("the rows of an appeal are gone", lease=appeal.lease)
+            await self._core.in_thread(self._end, appeal.lease, "gone", now)
+            return
+        right = True
         for (job, block), given in blocks.items():
             order = RefereeWanted(
                 appeal.model, appeal.operation, job, block, tuple(sorted(given)), urgent=False
@@ -74,12 +83,12 @@ class Appeals:
                 )
             )
         else:
-            await self._core.in_thread(self._uphold, appeal.lease, now)
+            await self._core.in_thread(self._end, appeal.lease, "upheld", now)
 
     def _are_there(self, blocks: list[tuple[int, int]]) -> bool:
         """Whether the rows are: those of direct requests are removed after a while."""
         return all(self._core.store.has_block(*place) for place in blocks)
 
-    def _uphold(self, lease: int, at: float) -> None:
+    def _end(self, lease: int, outcome: str, at: float) -> None:
         with self._core.store.database.write() as connection:
-            uphold(connection, lease, at)
+            end_appeal(connection, lease, outcome, at)

@@ -17,6 +17,7 @@ from shares.board.events import HoldRefuted
 _log = structlog.get_logger("pool.closedholds")
 
 LOOK_SECONDS = 60.0
+PATIENCE_SECONDS = 1_800.0  # for one hold; then the others have their turn
 
 
 class ClosedHolds:
@@ -40,7 +41,10 @@ class ClosedHolds:
             for account, rig in await self._core.in_thread(self._waiting):
                 told = self._told.get((account, rig), -math.inf)
                 if self._core.clock.now() - told > LOOK_SECONDS:
-                    await self._check(account, rig)
+                    with trio.move_on_after(PATIENCE_SECONDS) as scope:
+                        await self._check(account, rig)
+                    if scope.cancelled_caught:
+                        _log.warning("a hold waits for the referee", account=account, rig=rig)
             await trio.sleep(LOOK_SECONDS)
 
     def _waiting(self) -> list[tuple[str, str]]:
@@ -61,6 +65,10 @@ class ClosedHolds:
             numbers = tuple(sorted({row.row for row in rows}))
             order = RefereeWanted(model, operation, job, block, numbers, urgent=False)
             truth = await self._referee.compute(order)
+            if any(truth[row.row] != row.digest for row in rows):
+                # Nobody can appeal for a closed account: only what is wrong twice counts.
+                again = await self._referee.compute(order)
+                truth = {row: again[row] for row in numbers}
             checked += len(numbers)
             wrong += [(row, truth[row.row]) for row in rows if truth[row.row] != row.digest]
         now = self._core.clock.now()

@@ -78,8 +78,12 @@ class Referee:
             if len(found) == len(order.rows):
                 done.set()
 
-        self._queue(order, answer, lambda _order, _rows: True)
-        await done.wait()
+        waiting = True
+        self._queue(order, answer, lambda _order, _rows: waiting)
+        try:
+            await done.wait()
+        finally:
+            waiting = False  # what fails again and again is not tried for ever
         return found
 
     def _queue(self, order: RefereeWanted, answer: RunAnswer, wanted: Wanted) -> None:

@@ -214,12 +214,15 @@ def _webhook(deps: HttpDeps, metadata: dict[str, str] | None) -> str | None:
     field = "metadata.webhook"
     try:
         url = httpx.URL(text)
-    except httpx.InvalidURL as error:
+        host, path = url.raw_host.decode("ascii"), url.raw_path.decode("ascii")
+        port = "" if url.port is None else f":{url.port}"
+    except (httpx.InvalidURL, ValueError) as error:
         raise invalid(field, f"must be an https address: {error}") from None
     schemes = ("https", "http") if deps.config.http.webhooks_anywhere else ("https",)
-    if url.scheme not in schemes or not url.host or url.userinfo:
+    if url.scheme not in schemes or not host or url.userinfo or not 0 < (url.port or 1) < 65_536:
         raise invalid(field, "must be an https address such as https://example.org/hook")
-    return text
+    host = f"[{host}]" if ":" in host else host
+    return f"{url.scheme}://{host}{port}{path}"  # as it is dialled: all ASCII
 
 
 def _metadata(deps: HttpDeps, value: object) -> dict[str, str] | None:

@@ -101,13 +101,13 @@ def open_appeals(connection: sa.Connection) -> list[OpenAppeal]:
     return found
 
 
-def uphold(connection: sa.Connection, lease: int, at: float) -> None:
-    """The referee stands by its word, or the rows are gone meanwhile."""
+def end_appeal(connection: sa.Connection, lease: int, outcome: str, at: float) -> None:
+    """``upheld``: the referee stands by its word; ``gone``: the rows were removed before it ran."""
     appeal = schema.appeal
     connection.execute(
         update(appeal)
         .where(appeal.c.lease == lease, appeal.c.outcome.is_(None))
-        .values(outcome="upheld", decided=at)
+        .values(outcome=outcome, decided=at)
     )
 
 
@@ -116,8 +116,18 @@ def _lost(
 ) -> int:
     """Units that the rig lost with the share: its pay, held pay, and shares that fell with it."""
     credit, share, forfeit = schema.credit.c, schema.lease.c, schema.forfeit.c
+    wrong = schema.refuted.c
     moments = [row.at for row in refuted]
-    fell = (share.reason == "offence") & share.judged.in_(moments)
+    # Shares that fell with it, paid back once: with the first of those that proved the offence.
+    first = connection.scalar(
+        select(func.min(wrong.lease))
+        .join(schema.lease, share.id == wrong.lease)
+        .where(share.account == account, share.rig == rig, wrong.at.in_(moments))
+    )
+    fell: sa.ColumnElement[bool] = sa.false()
+    if first == lease:
+        proved = select(wrong.lease).where(wrong.lease == share.id).exists()
+        fell = (share.reason == "offence") & share.judged.in_(moments) & ~proved
     credits_lost = connection.scalar(
         select(func.coalesce(func.sum(credit.amount), 0))
         .join(schema.lease, share.id == credit.lease)

@@ -156,6 +156,8 @@ def appealed(state: State, event: AppealWon) -> None:
     standing = rig.standing
     if event.offence:
         standing.offences = max(0, standing.offences - 1)
+        if len(event.rows) == 1:  # a second isolated row: it was counted as one, too
+            standing.isolated = max(0, standing.isolated - 1)
         standing.banned_until = min(standing.banned_until, state.at)
     else:
         standing.isolated = max(0, standing.isolated - 1)

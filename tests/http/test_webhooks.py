@@ -18,7 +18,7 @@ from sqlalchemy import select, update
 
 from pool import webhooks
 from pool.store import schema
-from pool.store.webhooks import PAUSES, due_events, note_attempt
+from pool.store.webhooks import PAUSES, Event, due_events, note_attempt
 from pool.webhooks import PublicOnly, Webhooks
 
 
@@ -166,7 +166,17 @@ async def test_nothing_is_sent_inside(served: Served, receiver: Receiver) -> Non
         problem = connection.scalar(select(schema.webhook_event.c.problem))
     assert problem is not None
     assert "127.0.0.1, which is not public" in problem
-    for host in ("localhost", "10.1.2.3", "169.254.169.254", "::1", "fd00::1", "0.0.0.0"):
+    for host in (
+        "localhost",
+        "10.1.2.3",
+        "169.254.169.254",
+        "::1",
+        "fd00::1",
+        "0.0.0.0",
+        "64:ff9b::a00:1",
+        "2002:a00:1::1",
+        "224.0.0.1",
+    ):
         with pytest.raises(httpcore.ConnectError, match="not public"):
             await PublicOnly(anywhere=False).connect_tcp(host, 80)
 
@@ -175,7 +185,13 @@ async def test_webhooks_need_tls_unless_the_operator_says_otherwise(served: Serv
     """Refused when the batch is made, with the field."""
     async with client_of(served) as client:
         file = await upload(client, jsonl([embed_line(0, "w4")]))
-        for url in ("http://example.org/", "ftp://example.org/", "nonsense", "https://u:p@a.org/"):
+        for url in (
+            "http://example.org/",
+            "ftp://example.org/",
+            "nonsense",
+            "https://u:p@a.org/",
+            "https://example.org:99999/",
+        ):
             body: dict[str, Any] = {
                 "input_file_id": file,
                 "endpoint": "/v1/embeddings",
@@ -185,10 +201,23 @@ async def test_webhooks_need_tls_unless_the_operator_says_otherwise(served: Serv
             answer = await client.post("/v1/batches", json=body)
             assert answer.status_code == 400
             assert answer.json()["error"]["param"] == "metadata.webhook"
-        body["metadata"] = {"webhook": "https://example.org/hook"}
-        assert (await client.post("/v1/batches", json=body)).status_code == 200
+        for url in ("https://example.org/hook", "https://höst.example/hök?ä=1"):
+            body["metadata"] = {"webhook": url}
+            assert (await client.post("/v1/batches", json=body)).status_code == 200
     with served.store.database.read() as connection:
-        assert connection.scalar(select(schema.job.c.webhook)) == "https://example.org/hook"
+        kept = connection.scalars(select(schema.job.c.webhook)).all()
+    assert kept == ["https://example.org/hook", "https://xn--hst-sna.example/h%C3%B6k?%C3%A4=1"]
+
+
+async def test_an_address_that_cannot_be_asked_does_not_end_the_pool(served: Served) -> None:
+    """However it came to be stored."""
+    await finished_batch(served)
+    for url in ("https://example.org/h\u00f6k", "gopher://example.org/", "https://[::1", "\x00"):
+        name_webhook(served, url)
+        service = Webhooks(served.store, served.clock, anywhere=True)
+        async with httpcore.AsyncConnectionPool() as connections:
+            problem = await service._send(connections, Event("evt_1", url, b"{}", 0))
+        assert problem is not None
 
 
 async def test_corrections_name_the_customers_lines_and_are_told(

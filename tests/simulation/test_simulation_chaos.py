@@ -58,7 +58,7 @@ async def a_job_among_troubled_rigs(world: World) -> None:
     assert sum(rig.sessions for rig in world.rigs.values()) > 3 * len(world.rigs)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1])
 def test_nothing_is_lost_among_troubled_and_lying_rigs(seed: int, tmp_path: Path) -> None:
     """Rows are cleared once and right, liars are banned, the ledger adds up."""
     simulate(seed, tmp_path, a_job_among_troubled_rigs)

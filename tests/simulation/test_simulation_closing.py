@@ -116,7 +116,7 @@ async def a_cheat_leaves(world: World) -> None:
         assert not connection.execute(select(schema.hold_check)).all()
 
 
-@pytest.mark.parametrize("seed", [6, 7])
+@pytest.mark.parametrize("seed", [6])
 def test_two_false_rows_in_a_closed_hold_forfeit_it(seed: int, tmp_path: Path) -> None:
     """However well they were hidden until then."""
     simulate(seed, tmp_path, a_cheat_leaves, config=settings(trust={"hold_seconds": HOLD}))

@@ -35,7 +35,7 @@ async def a_job_through_restarts(world: World) -> None:
     assert not world.violations, "a session failed"
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_the_pool_dies_and_the_job_goes_on(seed: int, tmp_path: Path) -> None:
     """Killed right after a commit, before anybody heard of it; rigs come back by themselves."""
     simulate(seed, tmp_path, a_job_through_restarts)
