@@ -193,11 +193,13 @@ class World:
         Whether it died: not when ``unless`` came first.
         """
         self._commits_to_live = number
-        while self.pool is not None:
-            if unless.is_set():
-                self._commits_to_live = 0
-                return False
-            await trio.sleep(0.1)
+        try:
+            while self.pool is not None:
+                if unless.is_set():
+                    return False
+                await trio.sleep(0.1)
+        finally:
+            self._commits_to_live = 0  # also when nobody waits for it any more
         await self._gone.wait()
         self.store.close()
         return True
