@@ -28,11 +28,11 @@ from pool.http.server import HttpServer
 from pool.metrics import PoolMetrics
 from pool.models import Models
 from pool.overview import overview, samples
+from pool.quarantines import Quarantines
 from pool.referee import Compute, Referee
 from pool.settler import Settler
 from pool.store import Store, StoreError
 from pool.store.accounts import find_account
-from pool.store.quarantines import quarantined_kinds
 from pool.webhooks import Webhooks
 from shares.board import Board
 from shares.board.effects import Record
@@ -61,6 +61,7 @@ class Pool:
     gateway: Gateway
     epochs: Epochs
     settler: Settler
+    quarantines: Quarantines
     appeals: Appeals
     closed_holds: ClosedHolds
     metrics: PoolMetrics
@@ -76,21 +77,14 @@ class Pool:
         """
         async with trio.open_nursery() as nursery:
             await nursery.start(self.core.run)
-            await self.look_for_quarantines()
+            await self.quarantines.look()
+            nursery.start_soon(self.quarantines.run)
             await nursery.start(self._keep_epochs)
             nursery.start_soon(self.referee.run)
             nursery.start_soon(self.settler.run)
             nursery.start_soon(self.appeals.run)
             nursery.start_soon(self.closed_holds.run)
             task_status.started()
-
-    async def look_for_quarantines(self) -> None:
-        """What a command put into quarantine, or lifted, holds from now on."""
-        self.gateway.quarantine(await self.core.in_thread(self._quarantined))
-
-    def _quarantined(self) -> frozenset[tuple[str, str]]:
-        with self.store.database.read() as connection:
-            return quarantined_kinds(connection)
 
     async def _keep_epochs(
         self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -145,12 +139,14 @@ def build_pool(
     referee.wanted = lambda order, rows: board.awaits(order.job, order.block, rows)
     gateway = Gateway(core, models, config.stratum, config.http)
     settler = Settler(core, config)
+    quarantines = Quarantines(core, gateway)
     metrics = PoolMetrics(registry or CollectorRegistry(), lambda: samples(core, gateway, referee))
 
     def committed(records: list[Record]) -> None:
         metrics.committed(records)
         if verdicts_in(records):
             settler.wake()
+        quarantines.committed(records)
 
     core.on_records = committed
     core.committer.observe = metrics.group_written
@@ -164,6 +160,7 @@ def build_pool(
         gateway=gateway,
         epochs=epochs or Epochs(store, config.trust.epoch_seconds, policy),
         settler=settler,
+        quarantines=quarantines,
         appeals=Appeals(core, referee),
         closed_holds=ClosedHolds(core, referee, config.trust.hold_seconds, config.money.price),
         metrics=metrics,
@@ -276,7 +273,7 @@ async def _watch_writers(pool: Pool) -> None:
             seen = version
             pool.gateway.announce(await pool.core.in_thread(pool.models.refresh))
             pool.settler.wake()
-            await pool.look_for_quarantines()
+            await pool.quarantines.look()
             for account in await pool.core.in_thread(_closed_of, pool, pool.gateway.accounts()):
                 pool.gateway.drop_account(account)
 

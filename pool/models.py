@@ -79,6 +79,11 @@ class Models:
         """The model with this manifest digest; ``KeyError`` if it was never registered."""
         return self._by_digest[digest]
 
+    def ever(self, name: str) -> RegisteredModel | None:
+        """The model that customers call ``name``, or did before it was retired."""
+        named = (model for model in self._by_digest.values() if model.name == name)
+        return self._by_name.get(name) or next(named, None)
+
     def list(self) -> Iterable[RegisteredModel]:
         """Every model on offer, in the order they were added."""
         return tuple(self._by_name.values())

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """``fault``: ``rig``, ``network``, ``pool`` or ``none``. ``cost``: ``nothing``; ``scheduling``
-    (its next shares come later or smaller; no money, no ban); ``share`` (its pay); ``fine`` (the
-    share, and held pay of what it may have hidden); ``hold`` (pending and held pay, and a ban)."""
+    """``fault``: ``rig``, ``engine``, ``network``, ``pool`` or ``none``. ``cost``: ``nothing``;
+    ``scheduling`` (its next shares come later or smaller; no money, no ban); ``share`` (its pay);
+    ``fine`` (the share, and held pay of what it may have hidden); ``hold`` (pending and held pay,
+    and a ban)."""
 
     fault: str
     cost: str
@@ -61,6 +62,11 @@ VERDICTS: dict[tuple[str, str], Fault] = {
     ("rejected", "offence"): Fault(
         "rig", "hold", "Wrong rows were proved again or several at once, in this share or another."
     ),
+    ("rejected", "engine_kind"): Fault(
+        "engine",
+        "share",
+        "A row was wrong, and the same on other accounts' devices of its kind: held pay waits.",
+    ),
     ("void", "expired"): Fault("none", "nothing", "No part of it came before its end."),
     ("void", "released"): Fault("none", "nothing", "No part of it came before its end."),
     ("void", "malformed"): Fault("none", "nothing", "No part of it came before its end."),
@@ -74,6 +80,9 @@ REFUTED_LATE = Fault(
     "fine",
     "The referee found a row wrong after the share was cleared: its pay stays, held pay answers.",
 )
+
+
+EXCUSED = VERDICTS["rejected", "engine_kind"]
 
 
 def of_share(state: str, fault: str, verdict: str, reason: str | None, *, refuted: bool) -> Fault:

@@ -39,6 +39,11 @@ class Policy:
     hold_seconds: float = 86_400.0  # cleared pay is held this long
     ban_seconds: float = 3_600.0  # for the first offence; doubles with each
 
+    # ── trials ──
+    witnesses: int = 5  # most rigs of other accounts and the same kind that are asked for a row
+    trial_seconds: float = 60.0  # for their answers
+    direct_trial_seconds: float = 10.0  # the same, where an interactive request waits
+
     # ── the size of shares ──
     target_share_seconds: float = 10.0
     initial_difficulty: int = 10_000

@@ -124,7 +124,10 @@ REASONS: dict[str, Reason] = {
     "quarantined": Reason(
         _OTHER,
         "none",
-        "The operator keeps this kind of device from the model; parts sent are paid.",
+        "The pool keeps this kind of device from the model; parts sent are paid.",
+    ),
+    "engine_kind": Reason(
+        _OTHER, "none", "A row was wrong, and the same on others' devices of its kind."
     ),
     "wrong_row": Reason(_OTHER, "rig", "A row of the share was proved false."),
     "offence": Reason(Code.BANNED, "rig", "False rows were proved: pending and held pay is lost."),

@@ -9,15 +9,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from pool.bundles import replay_bundle
 from pool.http.auth import any_account
 from pool.http.bodies import number_param, page_limit
 from pool.http.deps import deps_of
 from pool.http.errors import ApiError, JsonResponse
 from pool.store.appeals import ROWS_GONE, AppealError, open_appeal
 from pool.store.database import StoreError
-from pool.store.rejections import Rejection, rejection, rejections_after, tokens_of
-from shares.faults import of_share
-from shares.replay import BUNDLE_VERSION
+from pool.store.rejections import Rejection, rejection, rejections_after
+from shares.faults import EXCUSED, of_share
 
 
 async def get_rejections(request: Request) -> Response:
@@ -42,38 +42,15 @@ async def get_bundle(request: Request) -> Response:
     account = await any_account(request)
     number = _number(request)
 
-    def read() -> tuple[Rejection | None, list[list[int]]]:
-        with deps.store.database.read() as connection:
-            found = rejection(connection, account.name, number)
-        return found, tokens_of(deps.store.block_path, found.refuted) if found else []
-
     try:
-        found, tokens = await trio.to_thread.run_sync(read)
+        bundle = await trio.to_thread.run_sync(
+            replay_bundle, deps.store, deps.models, account.name, number
+        )
     except (FileNotFoundError, StoreError):
         raise ApiError(410, "rows_gone", ROWS_GONE) from None
-    if found is None or not found.refuted:
+    if bundle is None:
         raise _nothing(number)
-    model = deps.models.by_digest(found.model)
-    return JsonResponse(
-        {
-            "object": "replay_bundle",
-            "version": BUNDLE_VERSION,
-            "lease": found.lease,
-            "user": f"{found.account}.{found.rig}",
-            "model": found.model,
-            "manifest": model.text.decode(),
-            "operation": found.operation,
-            "rows": [
-                {
-                    "row": row.share_row,
-                    "tokens": ids,
-                    "given": row.given.hex(),
-                    "expected": row.expected.hex(),
-                }
-                for row, ids in zip(found.refuted, tokens, strict=True)
-            ],
-        }
-    )
+    return JsonResponse(bundle)
 
 
 async def post_appeal(request: Request) -> Response:
@@ -115,6 +92,9 @@ def _nothing(number: object) -> ApiError:
 
 def _rejection_json(one: Rejection) -> dict[str, Any]:
     meaning = of_share(one.state, one.fault, one.verdict, one.reason, refuted=bool(one.refuted))
+    excuse = one.excuse
+    if excuse is not None and excuse.outcome != "guilty":
+        meaning = EXCUSED
     rejected = one.verdict == "rejected"
     appeal = one.appeal
     return {
@@ -142,6 +122,14 @@ def _rejection_json(one: Rejection) -> dict[str, Any]:
             }
             for row in one.refuted
         ],
+        "excuse": {
+            "kind": excuse.kind,
+            "since": excuse.since,
+            "outcome": excuse.outcome,
+            "decided": excuse.decided,
+        }
+        if excuse
+        else None,
         "appeal": {
             "opened": appeal.opened,
             "outcome": appeal.outcome,

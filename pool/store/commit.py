@@ -27,8 +27,10 @@ from shares.board.effects import (
     CheckDrawn,
     CheckEnded,
     CreditEarned,
+    ExcuseSettled,
     HeldForfeited,
     JobClosed,
+    KindAccused,
     LeaseEnded,
     LeaseIssued,
     LeaseSuspected,
@@ -39,7 +41,9 @@ from shares.board.effects import (
     RecountEnded,
     RefereePaid,
     RowRefuted,
+    ShareExcused,
     ShareJudged,
+    TrialBegun,
     TrustChanged,
 )
 
@@ -169,6 +173,13 @@ def _write_records(
     blocks = {r.block: r for r in records.take(NeighboursSuspected)}  # the last of each
     upsert(connection, schema.network_block, [_fields(r) for r in blocks.values()])
     upsert(connection, schema.refuted, [_fields(r) for r in records.take(RowRefuted)])
+    excused = {r.lease: r for r in records.take(ShareExcused)}  # the last of each
+    upsert(connection, schema.excuse, [_fields(r) for r in excused.values()])
+    _update(connection, _EXCUSE_SETTLED, records.take(ExcuseSettled), _excuse_settled)
+    guilty = [r for r in records.take(ExcuseSettled) if r.offence]
+    _update(connection, _REFUTED_OFFENCE, guilty, lambda r: {"key": r.lease})
+    for accused in records.take(KindAccused):
+        _quarantine(connection, accused)
     _update(connection, _APPEAL_GRANTED, records.take(AppealGranted), _appeal_granted)
     _insert(connection, schema.forfeit, records.take(HeldForfeited), _forfeit_row)
     _update(connection, _LEASE_ENDED, records.take(LeaseEnded), _ended)
@@ -177,6 +188,7 @@ def _write_records(
     _update(connection, _CREDITS_JUDGED, records.take(ShareJudged), _judged_credits)
     _update(connection, _CHECK_ENDED, records.take(CheckEnded), _check_ended)
     _update(connection, _LEASE_SUSPECTED, records.take(LeaseSuspected), _lease_key)
+    _update(connection, _TRIAL, records.take(TrialBegun), _trial_begun)
     _update(connection, _RECOUNT, records.take(RecountBegun), _recount_begun)
     _update(connection, _RECOUNT, records.take(RecountEnded), _recount_ended)
     _update(connection, _BLOCK_CLEARED, records.take(BlockCleared), _block_key)
@@ -314,6 +326,26 @@ def _recount_ended(r: RecountEnded) -> dict[str, Any]:
     return {"key": r.lease, "new_recount": None}
 
 
+def _trial_begun(r: TrialBegun) -> dict[str, Any]:
+    return {"key": r.lease, "new_row": r.row, "new_kind": r.kind}
+
+
+def _excuse_settled(r: ExcuseSettled) -> dict[str, Any]:
+    return {"key": r.lease, "new_outcome": r.outcome, "new_decided": r.at}
+
+
+def _quarantine(connection: sa.Connection, r: KindAccused) -> None:
+    """As the operator's command does; what an operator wrote stays."""
+    table = schema.quarantine
+    known = connection.scalar(
+        sa.select(table.c.kind).where(table.c.kind == r.kind, table.c.model == r.model)
+    )
+    if known is None:
+        why = f"{r.accounts} accounts gave equal wrong rows"
+        row = {"kind": r.kind, "model": r.model, "since": r.at, "why": why}
+        connection.execute(insert(table), [row])
+
+
 def _appeal_granted(r: AppealGranted) -> dict[str, Any]:
     return {"key": r.lease, "new_units": r.units, "new_decided": r.at}
 
@@ -335,8 +367,10 @@ _KNOWN = frozenset(
         CheckDrawn,
         CheckEnded,
         CreditEarned,
+        ExcuseSettled,
         HeldForfeited,
         JobClosed,
+        KindAccused,
         LeaseEnded,
         LeaseIssued,
         LeaseSuspected,
@@ -346,7 +380,9 @@ _KNOWN = frozenset(
         RecountEnded,
         RefereePaid,
         RowRefuted,
+        ShareExcused,
         ShareJudged,
+        TrialBegun,
         TrustChanged,
     }
 )
@@ -393,6 +429,17 @@ _LEASE_SUSPECTED = update(schema.lease).where(schema.lease.c.id == _KEY).values(
 _RECOUNT = (
     update(schema.lease).where(schema.lease.c.id == _KEY).values(recount=bindparam("new_recount"))
 )
+_TRIAL = (
+    update(schema.lease)
+    .where(schema.lease.c.id == _KEY)
+    .values(trial=bindparam("new_row"), trial_kind=bindparam("new_kind"))
+)
+_EXCUSE_SETTLED = (
+    update(schema.excuse)
+    .where(schema.excuse.c.lease == _KEY)
+    .values(outcome=bindparam("new_outcome"), decided=bindparam("new_decided"))
+)
+_REFUTED_OFFENCE = update(schema.refuted).where(schema.refuted.c.lease == _KEY).values(offence=True)
 _APPEAL_GRANTED = (
     update(schema.appeal)
     .where(schema.appeal.c.lease == _KEY, schema.appeal.c.outcome.is_(None))

@@ -22,7 +22,7 @@ from sqlalchemy.pool import QueuePool
 
 from pool.store.schema import meta, metadata
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 BUSY_SECONDS = 10.0
 
 _log = structlog.get_logger()

@@ -141,6 +141,7 @@ def _read(
         checks=checks,
         trust=_trust(connection),
         recounts=recounts,
+        excused=_excused(connection),
         suspected_blocks=tuple(
             (row.block, row.until) for row in connection.execute(select(schema.network_block))
         ),
@@ -202,6 +203,9 @@ def _stored(row: sa.Row[Any], parts: list[StoredPart], pending: list[StoredCredi
         parts=tuple(parts),
         credits=tuple(pending),
         suspect=row.suspect,
+        trial=None
+        if row.trial is None or row.verdict != "accepted"
+        else (row.trial, row.trial_kind),
     )
 
 
@@ -214,6 +218,16 @@ def _recounts(connection: sa.Connection) -> tuple[StoredRecount, ...]:
     return tuple(
         StoredRecount(lease=_stored(row, parts[row.id], []), row=row.recount) for row in rows
     )
+
+
+def _excused(connection: sa.Connection) -> tuple[tuple[str, int, str, str, int], ...]:
+    one = schema.excuse.c
+    rows = connection.execute(
+        select(one.account, one.lease, one.model, one.kind, one.rows)
+        .where(one.outcome.is_(None))
+        .order_by(one.lease)
+    )
+    return tuple((row.account, row.lease, row.model, row.kind, row.rows) for row in rows)
 
 
 def _parts(

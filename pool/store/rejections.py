@@ -42,6 +42,17 @@ class Appeal:
 
 
 @dataclass(frozen=True, slots=True)
+class Excuse:
+    """Wrong rows that were put down to a ``kind`` of device. ``outcome``: ``None`` until the
+    operator decided, then ``innocent`` or ``guilty``."""
+
+    kind: str
+    since: float
+    outcome: str | None
+    decided: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Rejection:
     """A share that came to nothing, or of which a row was wrong.
 
@@ -67,6 +78,7 @@ class Rejection:
     fined: int
     refuted: tuple[Refuted, ...]
     appeal: Appeal | None
+    excuse: Excuse | None
 
 
 def rejections_after(
@@ -124,6 +136,8 @@ def _rejection(connection: sa.Connection, row: sa.Row[Any]) -> Rejection:
         )
     )
     opened = connection.execute(select(appeal).where(appeal.c.lease == row.id)).first()
+    excuse = schema.excuse
+    excused = connection.execute(select(excuse).where(excuse.c.lease == row.id)).first()
     return Rejection(
         lease=row.id,
         account=row.account,
@@ -143,6 +157,9 @@ def _rejection(connection: sa.Connection, row: sa.Row[Any]) -> Rejection:
         refuted=refuted_rows(connection, row.id, unpack_segments(row.segments)),
         appeal=Appeal(opened.opened, opened.outcome, opened.decided, opened.units, opened.paid)
         if opened
+        else None,
+        excuse=Excuse(excused.kind, excused.at, excused.outcome, excused.decided)
+        if excused
         else None,
     )
 

@@ -48,7 +48,8 @@ def release_candidates(database: Database, policy: ReleasePolicy, at: float) -> 
     A rig keeps the larger of its minimum hold (``minimum_rows`` of its ordinary rows, which light
     rows hardly change) and all it earned within ``hold_seconds``. Of an account that was closed
     so long ago it keeps no minimum once all that it covers was computed again and found right
-    (``pool.closedholds``).
+    (``pool.closedholds``). While wrong rows of it are put down to a kind of device, nothing of it
+    is released.
     """
     since = at - policy.hold_seconds
     with database.read() as connection:
@@ -64,8 +65,17 @@ def release_candidates(database: Database, policy: ReleasePolicy, at: float) -> 
                 .where(account.c.closed <= since)
             )
         }
+        excused = schema.excuse.c
+        frozen = {
+            (row.account, row.rig)
+            for row in connection.execute(
+                select(excused.account, excused.rig).where(excused.outcome.is_(None))
+            )
+        }
         found = []
         for row in rows:
+            if (row.account, row.rig) in frozen:
+                continue
             units = held.get(posting.held(f"{row.account}.{row.rig}"), 0)
             minimum = -(-policy.minimum_rows * row.row_work * policy.price // 1_000)
             if (row.account, row.rig) in over:

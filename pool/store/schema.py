@@ -78,7 +78,6 @@ quarantine = Table(
     metadata,
     Column("kind", String, primary_key=True),  # as rigs name their devices
     Column("model", String, primary_key=True),  # its digest
-    Column("name", String, nullable=False),  # of the model
     Column("since", Float, nullable=False),
     Column("why", String, nullable=False),
 )
@@ -230,6 +229,9 @@ lease = Table(
     # The board's notes on shares of a rig that was wrong once.
     Column("suspect", Boolean, nullable=False, default=False),  # each row that comes is checked
     Column("recount", Integer),  # the referee computes all its rows but this one, found wrong
+    # Other rigs of a kind of device are asked for this row, found wrong, before the verdict.
+    Column("trial", Integer),
+    Column("trial_kind", String),
 )
 Index("lease_recounted", lease.c.id, sqlite_where=lease.c.recount.is_not(None))
 Index("lease_open", lease.c.state, lease.c.verdict)
@@ -356,6 +358,23 @@ refuted = Table(
 )
 
 Index("refuted_job", refuted.c.job)
+
+# Wrong rows that were put down to a kind of device: the rig's held pay waits for the operator.
+excuse = Table(
+    "excuse",
+    metadata,
+    Column("lease", BigInteger, primary_key=True, autoincrement=False),
+    Column("account", String, nullable=False, index=True),
+    Column("rig", String, nullable=False),
+    Column("model", String, nullable=False),  # its digest
+    Column("kind", String, nullable=False),
+    Column("rows", Integer, nullable=False),  # wrong ones
+    Column("price", BigInteger, nullable=False),  # units a unit of work
+    Column("at", Float, nullable=False),
+    Column("decision", String),  # of the operator: innocent | guilty
+    Column("outcome", String),  # the same, once it has been carried out
+    Column("decided", Float),
+)
 
 appeal = Table(
     "appeal",

@@ -25,6 +25,7 @@ from shares.board.events import (
     DifficultySuggested,
     EpochOpened,
     Event,
+    ExcuseEnded,
     HoldRefuted,
     HoldReleased,
     JobCancelled,
@@ -263,6 +264,7 @@ _HANDLERS: dict[type[Event], Callable[[State, Any], None]] = {
     RefereeAnswered: verdicts.answered,
     AppealWon: verdicts.appealed,
     HoldRefuted: verdicts.hold_refuted,
+    ExcuseEnded: verdicts.excuse_ended,
     KindsQuarantined: sessions.kinds_quarantined,
     LeasingPaused: _paused,
 }

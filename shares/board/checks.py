@@ -35,6 +35,8 @@ def ended(state: State, check: Check, outcome: str, checker: str) -> None:
     del state.checks[check.check]
     del check.target.checks[check.check]
     _leave_queue(state, check)
+    if check.trial is not None:
+        check.trial.open.pop(check.check, None)
     if outcome in ("matched", "accuser_wrong"):
         check.target.matched += 1
     job, number, row = check.key
@@ -61,7 +63,7 @@ def may_check(state: State, rig: Rig, job: Job, target: Rig) -> bool:
     policy = state.policy
     if policy.separate_groups and rig.group and rig.group == target.group:
         return False
-    return rig.standing.established(policy, job.model)
+    return not rig.on_trial and rig.standing.established(policy, job.model)
 
 
 def offer(state: State, check: Check) -> None:
@@ -96,7 +98,15 @@ def put(state: State, check: Check) -> None:
 
 
 def due(state: State, rig: Rig, kind: tuple[str, str]) -> Iterator[Check]:
-    """Checks of one (model, operation) that a rig may compute, oldest first in each account."""
+    """Checks of one (model, operation) that a rig may compute, oldest first in each account.
+
+    Before them what it is asked as a witness.
+    """
+    trials = [trial for trial in state.trials.values() if trial.model == kind[0]]
+    for check in [check for trial in trials for check in trial.open.values()]:
+        operation = state.jobs[check.key[0]].operation
+        if check.witness is rig and not check.lessee and operation == kind[1]:
+            yield check
     if not rig.standing.established(state.policy, kind[0]):
         return
     known: dict[tuple[int, RigKey], bool] = {}  # {(job, rig that is checked): whether it may}
@@ -104,6 +114,8 @@ def due(state: State, rig: Rig, kind: tuple[str, str]) -> Iterator[Check]:
         if account == rig.key[0]:
             continue
         for check in queued.values():
+            if check.witness is not None:
+                continue
             job, target = check.key[0], check.target.rig
             may = known.get((job, target.key))
             if may is None:
@@ -113,12 +125,17 @@ def due(state: State, rig: Rig, kind: tuple[str, str]) -> Iterator[Check]:
 
 
 def take(state: State, check: Check) -> Task | None:
-    """Set its pay aside and take it out of the queue; ``None`` when its pay is not there."""
+    """Set its pay aside and take it out of the queue; ``None`` when its pay is not there.
+
+    A witness is asked all the same: a rig's standing hangs on its one row.
+    """
     job = state.jobs[check.key[0]]
     amount = price(state, check.key)
     where = source(state, job, amount)
     if where is None:
-        return None
+        if check.witness is None:
+            return None
+        amount, where = 0, "check"
     _leave_queue(state, check)
     if where == "check":
         job.check_left -= amount
@@ -137,7 +154,10 @@ def hand_back(state: State, task: Task) -> None:
     check = state.checks.get(task.check)
     if check is not None and not check.referred:
         check.lessee = 0
-        offer(state, check)
+        if check.witness is None:
+            offer(state, check)
+        else:
+            ended(state, check, "void", "")
 
 
 def work_of(state: State, check: Check) -> int:
@@ -202,7 +222,7 @@ def out_of_patience(state: State) -> None:
         waited = state.at - check.since
         if waited < shortest:
             break  # they are in the order in which they were drawn
-        if check.referred:
+        if check.referred or check.witness is not None:
             continue
         most = ordinary
         if waited >= ordinary:

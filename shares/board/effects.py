@@ -210,6 +210,53 @@ class AppealGranted(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class TrialBegun(Record):
+    """A row of the share is wrong; other rigs of its kind of device are asked for it. ``row``: of
+    the share. The share's verdict ends it."""
+
+    lease: int
+    row: int
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShareExcused(Record):
+    """Wrong rows of a share are put down to a kind of device: nobody pays, and its rig's held pay
+    waits until the operator decides (``ExcuseEnded``)."""
+
+    lease: int
+    account: str
+    rig: str
+    model: str
+    kind: str
+    rows: int  # how many were wrong; a later record of the share has all of them
+    price: int  # units a unit of work
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class KindAccused(Record):
+    """Unrelated accounts, one of them established, gave equal wrong digests: the kind of device
+    is in quarantine for the model."""
+
+    model: str
+    kind: str
+    accounts: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ExcuseSettled(Record):
+    """The operator decided on an excused share. ``outcome``: ``innocent`` or ``guilty``;
+    ``offence``: guilty, and not of a first isolated row."""
+
+    lease: int
+    outcome: str
+    offence: bool
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class RecountBegun(Record):
     """The referee computes all rows of a rejected share but ``row`` (of the share), found wrong."""
 

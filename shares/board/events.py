@@ -248,6 +248,21 @@ class KindsQuarantined(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExcuseEnded(Event):
+    """The operator decided on a share whose wrong rows had been put down to its kind of device.
+
+    ``rows``, ``price``: as in ``ShareExcused``. ``guilty``: they were the rig's own doing.
+    """
+
+    account: str
+    rig: str
+    lease: int
+    rows: int
+    price: int
+    guilty: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LeasingPaused(Event):
     """Too many bytes wait for commit: cut no new shares (``paused``), or go on."""
 

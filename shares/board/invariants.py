@@ -18,6 +18,7 @@ def check(state: State) -> None:
         _job(state, job)
     _rigs(state)
     _checks(state)
+    _trials(state)
     _queues(state)
     assert not state.effects or not state.answerable, "a case was left undecided"
     assert not state.ripe, "a share was left unjudged"
@@ -169,6 +170,25 @@ def _checks(state: State) -> None:
         else:
             assert (check.check in queued_ids) != (check.check in tasks), f"{name} is nowhere"
     assert queued_ids <= set(state.checks), "a check that ended is due"
+
+
+def _trials(state: State) -> None:
+    for (model, kind), trial in state.trials.items():
+        name = f"the trial of {kind} in {model}"
+        assert (trial.model, trial.kind) == (model, kind), name
+        block = state.block(trial.key[0], trial.key[1])
+        assert block is not None, name
+        assert block.trials[trial.key[2]] is trial, name
+        for check in trial.open.values():
+            assert state.checks.get(check.check) is check, name
+            assert check.trial is trial, name
+            assert check.witness is not None, name
+    for lease in state.leases.values():
+        name = f"lease {lease.lease}"
+        assert (lease.lease in lease.rig.on_trial) == (lease.trial is not None), name
+        if lease.trial is not None:
+            assert lease.trial in state.trials.values(), f"{name}: its trial is over"
+            assert lease.lease in lease.trial.accused, name
 
 
 def _queues(state: State) -> None:

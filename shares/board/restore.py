@@ -17,6 +17,8 @@ def restored(policy: Policy, snapshot: Snapshot, at: float) -> State:
     first = snapshot.boot << 32
     state = State(policy, snapshot.reserve, first, first, at)
     state.suspected_blocks.update(snapshot.suspected_blocks)
+    for account, number, model, kind, count in snapshot.excused:
+        state.excused.setdefault(account, {})[number] = (model, kind, count)
     for record in snapshot.trust:
         standing = state.rig((record.account, record.rig)).standing
         for name in standing.__dataclass_fields__:
@@ -33,7 +35,8 @@ def start(state: State, snapshot: Snapshot) -> None:
     """What the restored state asks for."""
     for stored in sorted(snapshot.checks, key=lambda check: check.check):
         target = state.leases.get(stored.lease)
-        if target is None or state.block(stored.job, stored.block) is None:
+        asked = stored.by == "witness"  # a trial begins anew
+        if asked or target is None or state.block(stored.job, stored.block) is None:
             verdicts.void_orphan(state, stored.check)
             continue
         key = (stored.job, stored.block, stored.row)
@@ -48,6 +51,9 @@ def start(state: State, snapshot: Snapshot) -> None:
             checks.refer_check(state, check)
         elif not check.lessee and not check.referred:
             checks.put(state, check)  # rigs are on their way back; patience ends it
+    for share in snapshot.leases:
+        if share.trial is not None:
+            _try_again(state, state.leases[share.lease], *share.trial)
     for recount in snapshot.recounts:
         recounts.resume(state, _share(state, recount.lease), recount.row)
     state.ripe.update(state.waiting)
@@ -117,6 +123,17 @@ def _lease(state: State, stored: StoredLease) -> None:
     else:
         leases.enter(state, lease)
         state.waiting[lease.lease] = lease
+
+
+def _try_again(state: State, lease: Lease, row: int, kind: str) -> None:
+    """A row of the share was found wrong before: the referee says so again, and its trial begins
+    anew when witnesses are back."""
+    state.back_by = state.at + state.policy.restart_grace_seconds
+    lease.rig.kinds = (kind,)
+    segment, first, _, _ = next(lease.pieces(row, row + 1))
+    if state.block(segment.job, segment.block) is not None:
+        key = (segment.job, segment.block, first)
+        checks.claim(checks.ask(state, key, lease.rig, urgent=True), lease)
 
 
 def _share(state: State, stored: StoredLease) -> Lease:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shares.blocks import Kind, Segment, owes
-from shares.board import checks, leases, progress, rows
+from shares.board import checks, leases, progress, rows, trials
 from shares.board.effects import (
     Accepted,
     CreditEarned,
@@ -53,6 +53,7 @@ class _Findings:
     matched: list[Check] = field(default_factory=list)
     accused: list[Check] = field(default_factory=list)
     decided: list[Check] = field(default_factory=list)  # the referee has spoken on the row
+    heard: list[tuple[Check, bytes]] = field(default_factory=list)  # of witnesses, what they gave
     disputed: list[RowKey] = field(default_factory=list)  # differs from what is recorded
     finished: dict[tuple[int, int], Block] = field(default_factory=dict)  # others hold rows of it
 
@@ -128,6 +129,8 @@ def _accept(state: State, event: PartSubmitted, lease: Lease) -> None:
         state.note("mismatch", check=check.check, share=check.target.lease, by=lease.lease)
         checks.claim(checks.ask(state, check.key, check.target.rig, urgent=True), lease)
         checks.refer_check(state, check)
+    for check, given in found.heard:
+        trials.heard(state, check, rig, given)
     for check in found.decided:
         checks.refer_check(state, check)
     for key in found.disputed:
@@ -245,7 +248,7 @@ def _look_at_check(
 ) -> None:
     """A row computed for a check: paid as agreed, and compared."""
     task = lease.tasks.pop(share_row, None)
-    if task is not None:
+    if task is not None and task.amount:
         _pay_check(state, task.job, task.work, task.amount, task.source, found)
     if block is None:
         return
@@ -259,7 +262,10 @@ def _look_at_check(
         if block.truth[row] != mine:
             found.disputed.append(key)
         if check is not None:
-            found.decided.append(check)
+            if check.witness is None:
+                found.decided.append(check)
+            else:
+                found.heard.append((check, mine))
         return
     if check is not None and not check.accuser:
         target = check.target

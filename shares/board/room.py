@@ -36,7 +36,7 @@ def may_take(state: State, rig: Rig, model: str) -> bool:
     all of them together are admitted to a small part of the pool's work only (see ``_admitted``).
     """
     standing, policy = rig.standing, state.policy
-    if state.keeps_from(rig, model):
+    if rig.on_trial or state.keeps_from(rig, model):
         return False
     if standing.established(policy, model):
         return True

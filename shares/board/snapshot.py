@@ -89,6 +89,8 @@ class StoredLease:
     parts: tuple[StoredPart, ...]
     credits: tuple[StoredCredit, ...]
     suspect: bool = False  # every row that comes of it is checked
+    # (row of the share, wrong, for which witnesses were asked; their kind of device)
+    trial: tuple[int, str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,3 +127,5 @@ class Snapshot:
     trust: tuple[TrustChanged, ...] = field(default=())
     recounts: tuple[StoredRecount, ...] = ()
     suspected_blocks: tuple[tuple[str, float], ...] = ()  # (network block, until)
+    # (account, lease, model, kind, wrong rows) of shares that were excused and not decided on
+    excused: tuple[tuple[str, int, str, str, int], ...] = ()

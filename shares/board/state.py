@@ -51,6 +51,7 @@ class Block:
     truth: dict[int, bytes] = field(default_factory=dict)  # {row: the referee's digest}
     asked: dict[int, None] = field(default_factory=dict)  # rows that the referee computes
     cases: dict[int, Case] = field(default_factory=dict)  # rows that wait for its answer
+    trials: dict[int, Trial] = field(default_factory=dict)  # rows that witnesses compute
 
     def __post_init__(self) -> None:
         rows = len(self.lengths)
@@ -69,8 +70,9 @@ class Block:
 
     @property
     def contested(self) -> bool:
-        """Whether a share that may still be judged waits for the referee's word on a row."""
-        return any(case.claims for case in self.cases.values())
+        """Whether a share that may still be judged waits for a word on one of its rows: the
+        referee's, or that of witnesses."""
+        return bool(self.trials) or any(case.claims for case in self.cases.values())
 
 
 @dataclass(slots=True, eq=False)
@@ -187,6 +189,7 @@ class Lease:
     claims: dict[RowKey, int] = field(default_factory=dict)  # rows the referee must speak on
     matched: int = 0  # checks of it that ended well
     suspect: bool = False  # its rig was wrong elsewhere: every row is checked
+    trial: Trial | None = None  # a row of it is wrong; whether its rig is to blame is open
     offsets: tuple[int, ...] = field(init=False)  # row of the share where each segment begins
     # {(job, block): (first row of the block, row of the share) of each segment, ascending}
     places: dict[tuple[int, int], list[tuple[int, int]]] = field(init=False)
@@ -259,6 +262,7 @@ class Rig:
     in_hand: int = 0  # work of them not yet accepted
     shares: dict[int, Lease] = field(default_factory=dict)  # accepted in part, not judged
     grace_until: float = 0.0  # when its leases end while it is not connected
+    on_trial: dict[int, Lease] = field(default_factory=dict)  # shares of it
     failures: int = 0  # leases in a row that came to nothing
     rest_until: float = 0.0
 
@@ -279,7 +283,7 @@ class Check:
     """One row of an accepted part that is to be computed again."""
 
     check: int
-    by: str  # rig | referee, as it was drawn
+    by: str  # rig | referee, as it was drawn; witness: asked in a trial
     target: Lease
     part: int
     key: RowKey
@@ -287,6 +291,8 @@ class Check:
     lessee: int = 0  # lease that computes it; 0: none
     accuser: Lease | None = None  # whose result differs
     referred: bool = False  # the referee's to decide
+    witness: Rig | None = None  # no other rig may compute it
+    trial: Trial | None = None  # that asks for it
 
 
 @dataclass(slots=True, eq=False)
@@ -306,6 +312,43 @@ class Recount:
 
     lease: Lease
     waiting: dict[RowKey, None] = field(default_factory=dict)
+
+
+@dataclass(slots=True, eq=False)
+class Accusation:
+    """A share of which the referee found rows wrong."""
+
+    number: int
+    rig: Rig
+    model: str
+    by_referee: bool  # its own sample had one of them
+    price: int  # units a unit of work
+    lease: Lease | None = None  # the share, unless it was cleared and is forgotten
+    # {row of the share: (row of the block, digest given, digest expected)}; the rows of a share
+    # that is forgotten are just numbered
+    wrong: dict[int, tuple[RowKey, bytes, bytes]] = field(default_factory=dict)
+
+
+@dataclass(slots=True, eq=False)
+class Trial:
+    """Whether a wrong row is a rig's own doing, or that of all devices of its kind.
+
+    Other accounts' rigs of the kind compute the row, as a check among their own rows.
+    """
+
+    model: str
+    kind: str
+    key: RowKey
+    given: bytes  # the digest that is known to be wrong
+    first: Rig  # which gave it
+    until: float
+    accused: dict[int, Accusation] = field(default_factory=dict)  # {lease: it}
+    spoken: dict[str, None] = field(default_factory=dict)  # accounts that computed it, or will
+    questions: int = 0  # witnesses asked
+    open: dict[int, Check] = field(default_factory=dict)  # not yet answered
+    right: bool = False  # a witness gave the right digest
+    equal: dict[str, None] = field(default_factory=dict)  # accounts that gave the same wrong one
+    established: bool = False  # one of the accused or of these is past probation
 
 
 @dataclass(slots=True, eq=False)
@@ -345,6 +388,10 @@ class State:
     recounts: dict[int, Recount] = field(default_factory=dict)  # {rejected lease: its recount}
     suspected_blocks: dict[str, float] = field(default_factory=dict)  # {network block: until}
     quarantined: frozenset[tuple[str, str]] = frozenset()  # (model, kind of device)
+    trials: dict[tuple[str, str], Trial] = field(default_factory=dict)  # {(model, kind): it}
+    # {account: {lease that was excused: (model, kind, wrong rows)}}, until the operator decides
+    excused: dict[str, dict[int, tuple[str, str, int]]] = field(default_factory=dict)
+    back_by: float = 0.0  # until then rigs that witness are on their way to a restarted pool
     epoch: int = 0
     key: bytes = b""
     paused: bool = False
@@ -451,8 +498,15 @@ class State:
         )
 
     def keeps_from(self, rig: Rig, model: str) -> bool:
-        """Whether one of the rig's kinds of devices is in quarantine for the model."""
-        return any((model, kind) in self.quarantined for kind in rig.kinds)
+        """Whether one of the rig's kinds of devices is in quarantine for the model, or a wrong
+        row of its account was put down to a kind and nobody looked into it yet."""
+        return self.excuses(rig.key[0], model) or any(
+            (model, kind) in self.quarantined for kind in rig.kinds
+        )
+
+    def excuses(self, account: str, model: str) -> bool:
+        """Whether a wrong row of the account in this model was put down to its kind of device."""
+        return any(of == model for of, _, _ in self.excused.get(account, {}).values())
 
     def rate_of(self, model: str) -> float:
         """Work a second of all connected rigs that can compute a model."""

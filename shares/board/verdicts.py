@@ -16,29 +16,37 @@ from __future__ import annotations
 import numpy as np
 
 from shares.blocks import owes
-from shares.board import checks, jobs, leases, recounts, rows
+from shares.board import checks, jobs, leases, recounts, rows, trials
 from shares.board.effects import (
     AppealGranted,
     CheckEnded,
+    ExcuseSettled,
     HeldForfeited,
+    KindAccused,
     LeaseSuspected,
     NeighboursSuspected,
     RefereePaid,
     RowRefuted,
+    ShareExcused,
     ShareJudged,
 )
-from shares.board.events import AppealWon, HoldRefuted, RefereeAnswered
-from shares.board.state import Block, Case, Job, Lease, Rig, RowKey, State
+from shares.board.events import AppealWon, ExcuseEnded, HoldRefuted, RefereeAnswered
+from shares.board.state import Accusation, Block, Case, Job, Lease, Rig, State, Trial
 from shares.results import DIGEST_BYTES
 from shares.trust.sampling import HELD
 from shares.trust.standing import Standing
 
 
 def conclude(state: State) -> None:
-    """Decide what this turn made ripe: cases, shares, jobs."""
-    while state.answerable or state.ripe or state.unsettled:
+    """Decide what this turn made ripe: cases, trials, shares, jobs."""
+    while state.answerable or state.ripe or state.unsettled or state.trials:
         if state.answerable:
             _decide(state)
+        elif over := trials.ripe(state):
+            for trial, verdict in over:
+                _end_trial(state, trial, verdict)
+        elif not state.ripe and not state.unsettled:
+            return  # trials that go on
         elif state.ripe:
             lease = state.ripe.pop(next(iter(state.ripe)))
             if lease.lease in state.waiting:
@@ -83,10 +91,8 @@ def _charge(state: State, job: Job, work: int) -> None:
 
 
 def _decide(state: State) -> None:
-    wrong: dict[int, tuple[Lease, dict[int, None]]] = {}  # {lease: (it, wrong rows of the share)}
-    by_referee: dict[tuple[int, int], bool] = {}  # {(lease, row of it): its own sample has it}
-    cleared: dict[int, tuple[Rig, Job, int]] = {}  # {judged lease: (rig, job, how many wrong rows)}
-    refuted: dict[int, tuple[Rig, list[tuple[RowKey, bytes, bytes]]]] = {}  # {lease: what it gave}
+    wrong: dict[int, Accusation] = {}  # {lease: it}
+    cleared: dict[int, Accusation] = {}  # {lease that was judged: it}
     for key in list(state.answerable):
         del state.answerable[key]
         job, number, row = key
@@ -95,49 +101,133 @@ def _decide(state: State) -> None:
         if block is None or case is None:
             continue
         sampled = {c.target.lease for c in case.checks.values() if c.by == "referee"}
+        found, price = state.jobs[job], state.jobs[job].price
         for lease, share_row in _refuted(state, block, case):
-            wrong.setdefault(lease.lease, (lease, {}))[1][share_row] = None
-            by_referee[lease.lease, share_row] = lease.lease in sampled
-            facts = (key, lease.digest(share_row), block.truth[row])
-            refuted.setdefault(lease.lease, (lease.rig, []))[1].append(facts)
+            accusation = wrong.setdefault(
+                lease.lease, Accusation(lease.lease, lease.rig, found.model, False, price, lease)
+            )
+            accusation.by_referee |= lease.lease in sampled
+            accusation.wrong[share_row] = (key, lease.digest(share_row), block.truth[row])
         if case.cleared and block.digests[row].tobytes() != block.truth[row]:
+            accusation = cleared.setdefault(
+                case.cleared,
+                Accusation(case.cleared, block.winners[case.cleared], found.model, False, price),
+            )
             facts = (key, block.digests[row].tobytes(), block.truth[row])
-            refuted.setdefault(case.cleared, (block.winners[case.cleared], []))[1].append(facts)
+            accusation.wrong[len(accusation.wrong)] = facts
             # What is compared from now on is the truth: one wrong row is found once.
             block.digests[row] = np.frombuffer(block.truth[row], np.uint8)
-            count = cleared[case.cleared][2] if case.cleared in cleared else 0
-            cleared[case.cleared] = (block.winners[case.cleared], state.jobs[job], count + 1)
-        state.unsettled[job] = state.jobs[job]
-    before = {number: rig.standing.offences for number, (rig, _) in refuted.items()}
-    for lease, found in wrong.values():
-        if lease.lease in state.leases:
-            own = any(by_referee[lease.lease, row] for row in found)
-            convict(state, lease, list(found), by_referee=own)
-        elif lease.lease in state.recounts:
-            _offend(state, lease.rig, lease.lease)
-    for number, (rig, of, count) in cleared.items():
-        if rig.standing.banned_until <= state.at:  # else it was convicted just now
-            _convict_cleared(state, rig, number, of, count)
-    for number, (rig, rows_of) in refuted.items():
-        offence = rig.standing.offences > before[number]
-        for (job, block_no, row), given, expected in rows_of:
-            state.emit(RowRefuted(number, job, block_no, row, given, expected, offence, state.at))
+        state.unsettled[job] = found
+    guilty = []
+    for accusation in (*wrong.values(), *cleared.values()):
+        if trials.excused_already(state, accusation.rig, accusation.model):
+            _excuse(state, accusation, trials.kind_of(state, accusation))
+        elif not trials.begin(state, accusation):
+            guilty.append(accusation)
+    _sentence(state, guilty)
     for recount in list(state.recounts.values()):
         recounts.end_if_done(state, recount)
+
+
+def _sentence(state: State, guilty: list[Accusation]) -> None:
+    """Rows are wrong, and their rigs answer for them."""
+    before = {each.rig.key: each.rig.standing.offences for each in guilty}
+    for accusation in guilty:
+        rig, number = accusation.rig, accusation.number
+        if number in state.leases:
+            convict(state, accusation)
+        elif number in state.recounts:
+            _offend(state, rig, number)
+        elif accusation.lease is None and rig.standing.banned_until <= state.at:
+            _convict_cleared(state, accusation)  # else it was convicted just now
+    for accusation in guilty:
+        rig = accusation.rig
+        _record(state, accusation, offence=rig.standing.offences > before[rig.key])
+
+
+def _record(state: State, accusation: Accusation, *, offence: bool) -> None:
+    for (job, block, row), given, expected in accusation.wrong.values():
+        facts = (job, block, row, given, expected, offence, state.at)
+        state.emit(RowRefuted(accusation.number, *facts))
+
+
+# ── what is put down to a kind of device ─────────────────────────────────────
+
+
+def _end_trial(state: State, trial: Trial, verdict: str) -> None:
+    """Convict its accused, or excuse them."""
+    trials.close(state, trial)
+    if verdict == trials.CONVICT:
+        _sentence(state, list(trial.accused.values()))
+        return
+    for accusation in trial.accused.values():
+        _excuse(state, accusation, trial.kind)
+    if trial.established:
+        # The word of newcomers, who are nobody, does not keep strangers from a model.
+        accounts = len({a.rig.key[0] for a in trial.accused.values()} | set(trial.equal))
+        state.note("kind_accused", model=trial.model, kind=trial.kind, accounts=accounts)
+        state.emit(KindAccused(trial.model, trial.kind, accounts, state.at))
+
+
+def _excuse(state: State, accusation: Accusation, kind: str) -> None:
+    """Nobody pays for the wrong rows, and the account's held pay waits for the operator."""
+    rig, number, model = accusation.rig, accusation.number, accusation.model
+    lease = accusation.lease
+    state.note(
+        "wrong_row_excused",
+        lease=number,
+        account=rig.key[0],
+        rig=rig.key[1],
+        rows=len(accusation.wrong),
+        kind=kind,
+    )
+    if lease is not None and number in state.leases:
+        _reject(state, lease, "engine_kind", forfeit=False)
+    excused = state.excused.setdefault(rig.key[0], {})
+    count, price = len(accusation.wrong), accusation.price
+    if number in excused:
+        count += excused[number][2]
+    excused[number] = (model, kind, count)
+    state.emit(ShareExcused(number, *rig.key, model, kind, count, price, state.at))
+    _record(state, accusation, offence=False)
+    for held in [one for one in rig.leases.values() if one.model == model]:
+        leases.end(state, held, "cancelled", "none", tell="quarantined")
+    _suspect(state, rig)
+
+
+def excuse_ended(state: State, event: ExcuseEnded) -> None:
+    """The operator decided: what was put down to a kind is forgotten, or answered for."""
+    account = state.excused.get(event.account, {})
+    account.pop(event.lease, None)
+    if not account:
+        state.excused.pop(event.account, None)
+    rig = state.rig((event.account, event.rig))
+    before = rig.standing.offences
+    if event.guilty and rig.standing.banned_until <= state.at:
+        _answer_for(state, rig, event.lease, event.rows, event.price)
+    outcome = "guilty" if event.guilty else "innocent"
+    offence = rig.standing.offences > before
+    state.emit(ExcuseSettled(event.lease, outcome, offence, state.at))
+    state.wake.update({each.key: each for each in state.rigs_of(event.account) if each.session})
+
+
+def _answer_for(state: State, rig: Rig, lease: int, count: int, price: int) -> None:
+    """Wrong rows of a share that was judged long since are counted as any."""
+    if _is_offence(state, rig, count):
+        _offend(state, rig, lease)
+    else:
+        units = rig.standing.fine(HELD, price, state.policy, by_referee=True)
+        _take(state, rig, lease, units)
 
 
 def hold_refuted(state: State, event: HoldRefuted) -> None:
     """Rows that a closed account was paid for are wrong: it answers for them as any does."""
     rig = state.rig((event.account, event.rig))
-    first = event.rows[0][0]
-    offence = _is_offence(state, rig, len(event.rows))
+    before = rig.standing.offences
+    _answer_for(state, rig, event.rows[0][0], len(event.rows), event.price)
+    offence = rig.standing.offences > before
     for lease, job, number, row, given, expected in event.rows:
         state.emit(RowRefuted(lease, job, number, row, given, expected, offence, state.at))
-    if offence:
-        _offend(state, rig, first)
-    else:
-        units = rig.standing.fine(HELD, event.price, state.policy, by_referee=True)
-        _take(state, rig, first, units)
 
 
 # ── the referee takes its word back ──────────────────────────────────────────
@@ -197,7 +287,7 @@ def _refuted(state: State, block: Block, case: Case) -> list[tuple[Lease, int]]:
 
 def judge(state: State, lease: Lease) -> None:
     """Clear a share that ended, or void it, if it is time."""
-    if lease.checks or lease.claims or _may_still_deliver(state, lease):
+    if lease.checks or lease.claims or lease.trial or _may_still_deliver(state, lease):
         return
     if not lease.accepted:
         _void(state, lease)
@@ -319,6 +409,7 @@ def _forget(state: State, lease: Lease) -> None:
     state.waiting.pop(lease.lease, None)
     state.called_off.pop(lease.lease, None)
     state.ripe.pop(lease.lease, None)
+    trials.leave(lease)
     lease.rig.shares.pop(lease.lease, None)
     state.wake[lease.rig.key] = lease.rig
     for segment in lease.segments:
@@ -330,13 +421,11 @@ def _forget(state: State, lease: Lease) -> None:
 # ── consequences ─────────────────────────────────────────────────────────────
 
 
-def convict(state: State, lease: Lease, wrong: list[int], *, by_referee: bool) -> None:
-    """The referee found these rows wrong in a share that is not judged.
-
-    ``by_referee``: its own sample had one of them.
-    """
-    rig = lease.rig
-    count = len(wrong)
+def convict(state: State, accusation: Accusation) -> None:
+    """The referee found rows wrong in a share that is not judged."""
+    rig, lease = accusation.rig, accusation.lease
+    assert lease is not None
+    count = len(accusation.wrong)
     state.note(
         "wrong_row",
         lease=lease.lease,
@@ -349,17 +438,17 @@ def convict(state: State, lease: Lease, wrong: list[int], *, by_referee: bool) -
     if _is_offence(state, rig, count):
         _offend(state, rig, lease.lease)
     else:
-        recounts.begin(state, lease, wrong[0])
-        job = state.jobs[lease.job_of(wrong[0])]
-        _fine(state, rig, lease.lease, job, by_referee=by_referee)
+        recounts.begin(state, lease, next(iter(accusation.wrong)))
+        _fine(state, accusation)
         _suspect(state, rig)
 
 
-def _convict_cleared(state: State, rig: Rig, lease: int, job: Job, wrong: int) -> None:
+def _convict_cleared(state: State, accusation: Accusation) -> None:
     """The referee found wrong rows in a share that was cleared and paid.
 
     They stay as they were delivered; the rig answers for them as for any, its pay being held.
     """
+    rig, lease, wrong = accusation.rig, accusation.number, len(accusation.wrong)
     state.note(
         "wrong_row_cleared",
         lease=lease,
@@ -371,7 +460,7 @@ def _convict_cleared(state: State, rig: Rig, lease: int, job: Job, wrong: int) -
     if _is_offence(state, rig, wrong):
         _offend(state, rig, lease)
     else:
-        _fine(state, rig, lease, job, by_referee=False)
+        _fine(state, accusation)
         _suspect(state, rig)
 
 
@@ -384,12 +473,12 @@ def _is_offence(state: State, rig: Rig, wrong: int) -> bool:
     return not first
 
 
-def _fine(state: State, rig: Rig, lease: int, job: Job, *, by_referee: bool) -> None:
+def _fine(state: State, accusation: Accusation) -> None:
     """A first wrong row is forgiven, at the price of those that it may have hidden."""
-    standing = rig.standing
-    why = state.why(rig, job.model)
-    units = standing.fine(why, job.price, state.policy, by_referee=by_referee)
-    _take(state, rig, lease, units)
+    rig = accusation.rig
+    why = state.why(rig, accusation.model)
+    units = rig.standing.fine(why, accusation.price, state.policy, by_referee=accusation.by_referee)
+    _take(state, rig, accusation.number, units)
 
 
 def _take(state: State, rig: Rig, lease: int, units: int) -> None:

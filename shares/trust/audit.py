@@ -212,7 +212,13 @@ def _compare(
     checked = Counter(check.row for check in told.checks)
     if missed := sorted(drawn_rows - set(checked)):
         failures.append(f"{name}: rows {_few(missed)} were drawn and not checked")
-    others = sorted(checked - Counter(drawn_rows))
+    # Witnesses are asked for a row that the referee found wrong: its share cannot clear.
+    asked = Counter(check.row for check in told.checks if check.by == "witness")
+    if asked and part.verdict == "cleared":
+        failures.append(
+            f"{name}: cleared, though witnesses were asked for rows {_few(sorted(asked))}"
+        )
+    others = sorted(checked - asked - Counter(drawn_rows))
     if others and not part.suspect:
         failures.append(f"{name}: rows {_few(others)} were checked and not drawn")
     result.others += len(others)

@@ -15,14 +15,20 @@ def one(strategy: Callable[[], Strategy]) -> Recruit:
     return ring(1, strategy)
 
 
-def ring(accounts: int, *strategies: Callable[[], Strategy], shared: bool = False) -> Recruit:
-    """So many accounts with a machine each; the strategies in turn."""
+def ring(accounts: int, *strategies: Callable[[], Strategy], kind: str = "") -> Recruit:
+    """So many accounts with a machine each; the strategies in turn.
+
+    ``kind``: what they call their devices; "": as the honest rigs do.
+    """
 
     def recruit(world: World, book: Book, speed: float) -> list[AttackRig]:
-        return [
+        rigs = [
             add(world, book, f"x{number}", speed, strategies[number % len(strategies)]())
             for number in range(accounts)
         ]
+        for rig in rigs:
+            rig.kind = kind
+        return rigs
 
     return recruit
 
@@ -123,11 +129,18 @@ ATTACKS: tuple[Attack, ...] = (
     Attack("a right table of answers", one(s.Table), blameless=True, luck=250.0, gain=750.0),
     Attack("another account's name", thief, blameless=True),
     Attack("bit flip on an honest rig", one(lambda: s.BitFlip(100))),
-    Attack("a fault of one engine kind, 3 accounts", ring(3, lambda: s.Colluding(50, "kind"))),
+    Attack(
+        "a fault of one engine kind, 3 accounts",
+        ring(3, lambda: s.Colluding(50, "kind"), kind="faulty"),
+    ),
+    Attack(
+        "cheats that name a kind of their own",
+        ring(4, lambda: s.Colluding(20), kind="invented"),
+    ),
     # The rows were chosen by the customer, who would like to have them for nothing.
     Attack(
         "a customer whose rows trigger such a fault",
-        ring(3, lambda: s.Colluding(10, "kind")),
+        ring(3, lambda: s.Colluding(10, "kind"), kind="faulty"),
         customer=True,
     ),
 )

@@ -197,13 +197,13 @@ async def test_a_rig_of_a_kind_in_quarantine_is_told(
     """When it comes, from what was stored before the pool started; other kinds hear nothing."""
     store = Store.open(tmp_path, durable=False)
     token = create_account(store.database, "alice", "miner", START)
-    quarantine(store.database, "NVIDIA Bad", digest="d" * 64, model="some", why="driver", at=START)
+    quarantine(store.database, "NVIDIA Bad", model="d" * 64, why="driver", at=START)
     told: dict[str, list[str]] = {}
     async with running(store) as pool:
         for kind in ("NVIDIA Bad", "NVIDIA Good"):
             told[kind] = await _shown(pool, f"alice.{kind[-3:].lower()}", token, kind)
-        lift(store.database, "NVIDIA Bad", "some")
-        await pool.look_for_quarantines()
+        lift(store.database, "NVIDIA Bad", "d" * 64)
+        await pool.quarantines.look()
         told["lifted"] = await _shown(pool, "alice.bad", token, "NVIDIA Bad")
     store.close()
 

@@ -98,6 +98,7 @@ class Share:
     forfeit: bool = False
     suspect: bool = False
     recount: int | None = None
+    trial: tuple[int, str] | None = None
     parts: list[fx.PartAccepted] = field(default_factory=list)
     credits: list[fx.CreditEarned] = field(default_factory=list)
 
@@ -131,6 +132,9 @@ class House:
         self.forfeits: list[fx.HeldForfeited] = []
         self.refuted: list[fx.RowRefuted] = []
         self.granted: list[fx.AppealGranted] = []
+        self.excused: dict[int, fx.ShareExcused] = {}  # not decided on
+        self.settled: dict[int, fx.ExcuseSettled] = {}
+        self.kinds_accused: list[fx.KindAccused] = []
         self.blocks: dict[str, float] = {}  # {suspected network block: until}
         self.notes: list[fx.Noted] = []
         self.rigs: dict[tuple[str, str], PlayedRig] = {}
@@ -192,6 +196,16 @@ class House:
                 case fx.LeaseSuspected():
                     assert not self.shares[effect.lease].suspect
                     self.shares[effect.lease].suspect = True
+                case fx.TrialBegun():
+                    assert self.shares[effect.lease].verdict == "accepted"
+                    self.shares[effect.lease].trial = (effect.row, effect.kind)
+                case fx.ShareExcused():
+                    self.excused[effect.lease] = effect
+                case fx.ExcuseSettled():
+                    del self.excused[effect.lease]
+                    self.settled[effect.lease] = effect
+                case fx.KindAccused():
+                    self.kinds_accused.append(effect)
                 case fx.RecountBegun():
                     assert self.shares[effect.lease].recount is None
                     self.shares[effect.lease].recount = effect.row
@@ -468,6 +482,21 @@ class House:
             )
         )
 
+    def decide(self, lease: int, *, guilty: bool) -> list[fx.Effect]:
+        """The operator looked into a share that was excused."""
+        one = self.excused[lease]
+        return self.handle(
+            ev.ExcuseEnded(
+                at=self.at,
+                account=one.account,
+                rig=one.rig,
+                lease=lease,
+                rows=one.rows,
+                price=one.price,
+                guilty=guilty,
+            )
+        )
+
     def answer(self) -> None:
         """The referee answers everything it was asked."""
         while self.asked:
@@ -579,6 +608,10 @@ class House:
                 for check in checks
             ),
             trust=tuple(self.trust.values()),
+            excused=tuple(
+                (one.account, one.lease, one.model, one.kind, one.rows)
+                for one in self.excused.values()
+            ),
         )
 
     def _stored(self, share: Share) -> StoredLease:
@@ -618,6 +651,7 @@ class House:
                 for credit in share.credits
             ),
             suspect=share.suspect,
+            trial=share.trial,
         )
 
     def _won_in(self, share: Share, open_jobs: Collection[int]) -> bool:

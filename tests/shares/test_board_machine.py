@@ -102,13 +102,25 @@ class BoardMachine(RuleBasedStateMachine):
                 price=price,
             )
 
-    @rule(who=st.sampled_from(RIGS), credit=st.integers(1, 5), resumed=st.booleans())
-    def connect(self, who: tuple[str, str], credit: int, resumed: bool) -> None:
-        rig = self.house.connect(*who, credit=credit, resumed=resumed)
+    @rule(
+        who=st.sampled_from(RIGS),
+        credit=st.integers(1, 5),
+        resumed=st.booleans(),
+        kinds=st.sampled_from([(), ("K",), ("L",), ("K", "L")]),
+    )
+    def connect(
+        self, who: tuple[str, str], credit: int, resumed: bool, kinds: tuple[str, ...]
+    ) -> None:
+        rig = self.house.connect(*who, credit=credit, resumed=resumed, kinds=kinds)
         if who[0] in LIES:
             self.liars = True
             rig.lies = LIES[who[0]]
             rig.liar = "c" if who[0] in ("cheat", "coll") else who[0]
+
+    @precondition(lambda self: self.house.excused)
+    @rule(data=st.data(), guilty=st.booleans())
+    def decide(self, data: st.DataObject, guilty: bool) -> None:
+        self.house.decide(data.draw(st.sampled_from(sorted(self.house.excused))), guilty=guilty)
 
     @precondition(lambda self: self.online())
     @rule(data=st.data())

@@ -41,14 +41,22 @@ def test_the_document_has_every_end_of_a_share() -> None:
 
 
 def test_only_what_the_referee_proved_costs_money() -> None:
-    """No end of a lease by the network or the pool costs more than scheduling."""
+    """No end of a lease by the network or the pool costs more than scheduling; wrong rows of an
+    engine are not paid, and cost nothing else."""
     for key, fault in (LEASES | VERDICTS).items():
         assert fault.cost in COSTS, key
-        if fault.fault != "rig":
+        if fault.fault == "engine":
+            assert fault.cost == "share", key
+        elif fault.fault != "rig":
             assert fault.cost in ("nothing", "scheduling"), key
     costly = ("share", "fine", "hold")
     proved = {key for key, fault in (LEASES | VERDICTS).items() if fault.cost in costly}
-    assert proved == {("cancelled", "rig"), ("rejected", "wrong_row"), ("rejected", "offence")}
+    assert proved == {
+        ("cancelled", "rig"),
+        ("rejected", "wrong_row"),
+        ("rejected", "offence"),
+        ("rejected", "engine_kind"),
+    }
 
 
 def test_a_verdict_counts_for_more_than_how_the_lease_ended() -> None:

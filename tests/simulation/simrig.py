@@ -8,6 +8,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 import trio
 from simwire import WireEnd
@@ -29,7 +30,8 @@ class SimRig:
     """One machine: ``start`` boots it, ``crash`` switches it off, ``unplug`` cuts its line.
 
     ``speed``: rows a second. ``jitter``: how much a row's time varies. ``falsehood``: the part of
-    its rows that are wrong.
+    its rows that are wrong. ``kind``: what it calls its device, instead of this processor.
+    ``spoil``: what becomes of its engine.
     """
 
     world: World
@@ -42,6 +44,8 @@ class SimRig:
     falsehood: float = 0.0
     latency: float = 0.02
     part_seconds: float = 4.0
+    kind: str = ""
+    spoil: Callable[[Engine], Engine] = lambda engine: engine
     rig: Rig | None = None
     lines: list[WireEnd] = field(default_factory=list)  # our ends of open lines
     sessions: int = 0
@@ -102,10 +106,18 @@ class SimRig:
                 offload=self._offload,
                 random=self.random,
             )
+            if self.kind:
+                self._rename(self.rig)
             await self.rig.run()
         if self._scope is scope:
             self._scope = None
             self._off.set()
+
+    def _rename(self, rig: Rig) -> None:
+        devices = rig._device_list
+        rig._device_list = lambda: tuple(  # type: ignore[method-assign]
+            msgspec.structs.replace(device, kind=self.kind) for device in devices()
+        )
 
     async def _dial(self, address: PoolAddress) -> RigConnection:
         await trio.sleep(self.latency)
@@ -135,7 +147,7 @@ class SimRig:
         threads: int | None,
     ) -> Engine:
         engine = load_engine(manifest, files, backend="numpy", threads=threads)
-        return _Liar(engine, self) if self.falsehood else engine
+        return _Liar(engine, self) if self.falsehood else self.spoil(engine)
 
 
 class _Liar(Engine):
