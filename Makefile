@@ -6,12 +6,13 @@ BIN    := $(VENV)/bin
 PEERS  := $(VENV)-conformance
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long attacks attacks-short conformance check bench bench-short \
-	bench-peers bench-peers-short format clean
+.PHONY: help demo test test-long soak attacks attacks-short conformance check bench \
+	bench-short bench-peers bench-peers-short format clean
 
 help:
 	@echo "make demo    set up, then run a pool, three rigs and a real model on real text"
 	@echo "make test    set up, then run the tests (make test-long: the long forms)"
+	@echo "make soak    a million rows while lines, rigs and the pool fail"
 	@echo "make attacks measure every attack in full, into docs/VALIDATION.md"
 	@echo "make conformance  compare every model family with transformers (installs torch)"
 	@echo "make check   format, lint, types, imports, documents"
@@ -43,6 +44,10 @@ test: $(VENV)/.dev
 # What test leaves out: a kill -9 at every named point of a whole pool, longer simulations.
 test-long: $(VENV)/.dev
 	$(BIN)/python -m pytest -m long --numprocesses auto --dist worksteal
+
+# A million rows in a simulated pool to which everything happens, without liars and with.
+soak: $(VENV)/.dev
+	$(BIN)/python -m pytest -m soak -s tests/simulation
 
 # Cheating rigs beside honest ones: many seeds and big jobs. Their figures go into the document.
 attacks: $(VENV)/.dev

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -79,6 +79,12 @@ class SimRig:
         assert self.rig is not None
         self.rig.stop()
         await self._off.wait()
+
+    def twin(self) -> SimRig:
+        """Another machine with the same name and token."""
+        return replace(
+            self, random=Random(f"{self.user} {self.sessions}"), rig=None, lines=[], _scope=None
+        )
 
     def unplug(self) -> None:
         """Cut its lines; it will dial again."""

@@ -20,10 +20,20 @@ class WireEnd(trio.abc.HalfCloseableStream):
         self._changed = trio.Event()
         self._closed = False
         self._broken = False
+        self._stalled_until = 0.0
+        self._swallows = False
+        self._bytes_to_tear = -1  # -1: the line is whole
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         await self.wait_send_all_might_not_block()
         self._check_sending()
+        if self._swallows:
+            return
+        if 0 <= self._bytes_to_tear < len(data):
+            self._tear(bytes(data[: self._bytes_to_tear]))
+            raise trio.BrokenResourceError
+        if self._bytes_to_tear >= 0:
+            self._bytes_to_tear -= len(data)
         self.peer._arrive(trio.current_time() + self._latency, bytes(data))
 
     async def wait_send_all_might_not_block(self) -> None:
@@ -43,9 +53,10 @@ class WireEnd(trio.abc.HalfCloseableStream):
                 raise trio.ClosedResourceError
             if self._broken:
                 raise trio.BrokenResourceError
-            if self._arriving and self._arriving[0][0] <= trio.current_time():
+            next_at = self._arriving[0][0] if self._arriving else float("inf")
+            until = max(next_at, self._stalled_until)
+            if until <= trio.current_time():
                 return self._take(max_bytes or 1 << 20)
-            until = self._arriving[0][0] if self._arriving else float("inf")
             changed = self._changed
             with trio.move_on_at(until):
                 await changed.wait()
@@ -60,6 +71,26 @@ class WireEnd(trio.abc.HalfCloseableStream):
             end._broken = True
             end._arriving.clear()
             end._change()
+
+    def stall(self, seconds: float) -> None:
+        """Nothing arrives at either end for so long; then all of it does."""
+        for end in (self, self.peer):
+            end._stalled_until = trio.current_time() + seconds
+            end._change()
+
+    def swallow(self) -> None:
+        """The line is dead and neither end is told: whatever is sent is lost."""
+        for end in (self, self.peer):
+            end._swallows = True
+
+    def tear(self, after: int) -> None:
+        """The line breaks when ``after`` more bytes were sent here: in the middle of a frame."""
+        self._bytes_to_tear = after
+
+    def _tear(self, last: bytes) -> None:
+        self.peer._arrive(trio.current_time() + self._latency, last)
+        self._close()
+        self._broken = True
 
     @property
     def _over(self) -> bool:

@@ -424,8 +424,11 @@ def simulate(
     scenario: Callable[[World], Awaitable[_T]],
     *,
     config: Config | None = None,
+    limit: float = LIMIT,
 ) -> _T:
     """Run ``scenario`` in a fresh world with a running pool, to its end.
+
+    ``limit``: virtual seconds after which it hangs.
 
     A failure of any part ends it, with the seed in its notes.
     """
@@ -435,7 +438,7 @@ def simulate(
         async with trio.open_nursery() as nursery:
             world = World(seed, folder, config or settings(), nursery)
             await world.start_pool()
-            with trio.fail_after(LIMIT):
+            with trio.fail_after(limit):
                 outcome.append(await scenario(world))
             nursery.cancel_scope.cancel()
         world.store.close()
