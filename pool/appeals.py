@@ -9,13 +9,15 @@ import trio
 
 from pool.core import Core
 from pool.referee import Referee
-from pool.store.appeals import OpenAppeal, end_appeal, open_appeals
+from pool.store.appeals import OpenAppeal, Relief, end_appeal, open_appeals, relief
 from shares.board.effects import RefereeWanted
-from shares.board.events import AppealWon
+from shares.board.events import AppealWon, RigRecord
+from shares.trust.record import Record
 
 _log = structlog.get_logger("pool.appeals")
 
 LOOK_SECONDS = 5.0
+_DURABLE_SECONDS = 0.1  # between two looks whether a decision is
 PATIENCE_SECONDS = 300.0  # for one appeal; then the others have their turn
 
 
@@ -71,6 +73,7 @@ class Appeals:
             # The pool's own processor erred. An operator wants to know: it will err again.
             _log.error("the referee was wrong", lease=appeal.lease, rows=len(appeal.refuted))
             self._granted.add(appeal.lease)
+            relief = await self._core.in_thread(self._relief, appeal)
             self._core.handle(
                 AppealWon(
                     at=now,
@@ -78,12 +81,27 @@ class Appeals:
                     rig=appeal.rig,
                     lease=appeal.lease,
                     rows=tuple((r.job, r.block, r.row, r.given) for r in appeal.refuted),
-                    offence=appeal.offence,
-                    units=appeal.units,
+                    units=relief.units,
+                    before=_facts(relief.before),
+                    after=_facts(relief.after),
                 )
             )
+            # The next appeal is about what remains after this one.
+            while not await self._core.in_thread(  # noqa: ASYNC110 - the database has no events
+                self._is_decided, appeal.lease
+            ):
+                await trio.sleep(_DURABLE_SECONDS)
         else:
             await self._core.in_thread(self._end, appeal.lease, "upheld", now)
+
+    def _is_decided(self, lease: int) -> bool:
+        with self._core.store.database.read() as connection:
+            return all(appeal.lease != lease for appeal in open_appeals(connection))
+
+    def _relief(self, appeal: OpenAppeal) -> Relief:
+        with self._core.store.database.read() as connection:
+            ban_seconds = self._core.board.policy.ban_seconds
+            return relief(connection, appeal.account, appeal.rig, appeal.lease, ban_seconds)
 
     def _are_there(self, blocks: list[tuple[int, int]]) -> bool:
         """Whether the rows are: those of direct requests are removed after a while."""
@@ -92,3 +110,9 @@ class Appeals:
     def _end(self, lease: int, outcome: str, at: float) -> None:
         with self._core.store.database.write() as connection:
             end_appeal(connection, lease, outcome, at)
+
+
+def _facts(records: dict[str, Record]) -> tuple[RigRecord, ...]:
+    return tuple(
+        RigRecord(rig, one.isolated, one.offences, one.banned_until) for rig, one in records.items()
+    )

@@ -11,6 +11,7 @@ from sqlalchemy import func, insert, select, update
 from pool.store import schema
 from pool.store.commit import unpack_segments
 from pool.store.rejections import Refuted, refuted_rows
+from shares.trust.record import Finding, Record, record_of
 
 APPEALS_A_DAY = 5  # an account's; each costs the referee its rows once more
 _DAY = 86_400.0
@@ -29,7 +30,7 @@ class AppealError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class OpenAppeal:
-    """An appeal to be decided: the rows that were found wrong, and what followed."""
+    """An appeal to be decided: the rows that were found wrong."""
 
     lease: int
     account: str
@@ -37,12 +38,16 @@ class OpenAppeal:
     model: str
     operation: str
     refuted: tuple[Refuted, ...]
-    units: int  # what the rig gets back if it was right
 
-    @property
-    def offence(self) -> bool:
-        """Whether it was more than a first isolated row."""
-        return any(row.offence for row in self.refuted)
+
+@dataclass(frozen=True, slots=True)
+class Relief:
+    """What an overturned finding changes: the records of the account's rigs, {rig: record}, and
+    what the rig gets back."""
+
+    before: dict[str, Record]
+    after: dict[str, Record]
+    units: int
 
 
 def open_appeal(
@@ -94,10 +99,7 @@ def open_appeals(connection: sa.Connection) -> list[OpenAppeal]:
     found = []
     for row in rows:
         refuted = refuted_rows(connection, row.lease, unpack_segments(row.segments))
-        units = _lost(connection, row.account, row.rig, row.lease, refuted)
-        found.append(
-            OpenAppeal(row.lease, row.account, row.rig, row.model, row.operation, refuted, units)
-        )
+        found.append(OpenAppeal(row.lease, row.account, row.rig, row.model, row.operation, refuted))
     return found
 
 
@@ -111,36 +113,82 @@ def end_appeal(connection: sa.Connection, lease: int, outcome: str, at: float) -
     )
 
 
-def _lost(
-    connection: sa.Connection, account: str, rig: str, lease: int, refuted: tuple[Refuted, ...]
-) -> int:
-    """Units that the rig lost with the share: its pay, held pay, and shares that fell with it."""
-    credit, share, forfeit = schema.credit.c, schema.lease.c, schema.forfeit.c
-    wrong = schema.refuted.c
-    moments = [row.at for row in refuted]
-    # Shares that fell with it, paid back once: with the first of those that proved the offence.
-    first = connection.scalar(
-        select(func.min(wrong.lease))
-        .join(schema.lease, share.id == wrong.lease)
-        .where(share.account == account, share.rig == rig, wrong.at.in_(moments))
-    )
-    fell: sa.ColumnElement[bool] = sa.false()
-    if first == lease:
-        proved = select(wrong.lease).where(wrong.lease == share.id).exists()
-        fell = (share.reason == "offence") & share.judged.in_(moments) & ~proved
-    credits_lost = connection.scalar(
-        select(func.coalesce(func.sum(credit.amount), 0))
-        .join(schema.lease, share.id == credit.lease)
-        .where(
+def relief(
+    connection: sa.Connection, account: str, rig: str, lease: int, ban_seconds: float
+) -> Relief:
+    """What follows when nothing of a share was wrong.
+
+    An offence that remains without it keeps its forfeits. One that does not gives back the held
+    pay that it cost, and the pay of the shares that fell with it or stood in it, unless a row of
+    them is wrong still.
+    """
+    findings = findings_of(connection, account)
+    rest = [finding for finding in findings if finding.lease != lease]
+    before, after = record_of(findings, ban_seconds), record_of(rest, ban_seconds)
+    kept = set(after[rig].moments) if rig in after else set()
+    lifted = set(before[rig].moments) - kept
+    own = {finding.at for finding in findings if finding.lease == lease}
+    share, forfeit = schema.lease.c, schema.forfeit.c
+    wrong = {finding.lease for finding in rest}
+    fell = connection.scalars(
+        select(share.id).where(
             share.account == account,
             share.rig == rig,
-            (share.id == lease) | fell,
-            credit.state.in_(("rejected", "forfeited")),
+            share.verdict == "rejected",
+            share.judged.in_(lifted),
         )
     )
-    held_lost = connection.scalar(
+    shares = {number for number in fell if number not in wrong}
+    if not own & kept:
+        shares.add(lease)
+    held = connection.scalar(
         select(func.coalesce(func.sum(forfeit.units), 0)).where(
-            forfeit.account == account, forfeit.rig == rig, forfeit.lease == lease
+            forfeit.account == account,
+            forfeit.rig == rig,
+            sa.or_(
+                (forfeit.reason == "wrong_row") & (forfeit.lease == lease),
+                (forfeit.reason == "offence") & forfeit.at.in_(lifted),
+            ),
         )
     )
-    return int(credits_lost or 0) + int(held_lost or 0)
+    return Relief(
+        before,
+        {name: after.get(name, Record()) for name in before},
+        _pay_lost(connection, shares) + int(held or 0),
+    )
+
+
+def findings_of(connection: sa.Connection, account: str) -> list[Finding]:
+    """What was found of an account and counts: not what was put down to a kind of device, unless
+    the operator decided otherwise, and not what an appeal overturned."""
+    wrong, share, excuse, appeal = (
+        schema.refuted.c,
+        schema.lease.c,
+        schema.excuse.c,
+        schema.appeal.c,
+    )
+    at = func.coalesce(excuse.decided, wrong.at)
+    rows = connection.execute(
+        select(wrong.lease, share.rig, at.label("at"), func.count().label("rows"))
+        .select_from(schema.refuted)
+        .join(schema.lease, share.id == wrong.lease)
+        .outerjoin(schema.excuse, excuse.lease == wrong.lease)
+        .outerjoin(schema.appeal, appeal.lease == wrong.lease)
+        .where(
+            share.account == account,
+            excuse.lease.is_(None) | (excuse.outcome == "guilty"),
+            appeal.outcome.is_(None) | (appeal.outcome != "overturned"),
+        )
+        .group_by(wrong.lease, share.rig, at)
+    )
+    return [Finding(row.at, row.lease, row.rig, row.rows) for row in rows]
+
+
+def _pay_lost(connection: sa.Connection, shares: set[int]) -> int:
+    credit = schema.credit.c
+    lost = connection.scalar(
+        select(func.coalesce(func.sum(credit.amount), 0)).where(
+            credit.lease.in_(shares), credit.state.in_(("rejected", "forfeited"))
+        )
+    )
+    return int(lost or 0)

@@ -224,20 +224,32 @@ class HoldRefuted(Event):
     price: int
 
 
+@dataclass(frozen=True, slots=True)
+class RigRecord:
+    """What was found of a rig comes to this (see ``shares.trust.record``)."""
+
+    rig: str
+    isolated: int
+    offences: int
+    banned_until: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppealWon(Event):
     """The referee, run again, gave a rejected share's digests: its rig was right.
 
-    ``rows``: (job, block, row, digest) of those that it had found wrong. ``offence``: the share was
-    found with one. ``units``: what its rig gets back.
+    ``rows``: (job, block, row, digest) of those that it had found wrong. ``units``: what its rig
+    gets back. ``before``, ``after``: the records of the account's rigs, in the same order, with
+    what was found of the share and without it.
     """
 
     account: str
     rig: str
     lease: int
     rows: tuple[tuple[int, int, int, bytes], ...]
-    offence: bool
     units: int
+    before: tuple[RigRecord, ...]
+    after: tuple[RigRecord, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

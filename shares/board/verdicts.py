@@ -197,18 +197,23 @@ def _excuse(state: State, accusation: Accusation, kind: str) -> None:
 
 def excuse_ended(state: State, event: ExcuseEnded) -> None:
     """The operator decided: what was put down to a kind is forgotten, or answered for."""
-    account = state.excused.get(event.account, {})
-    account.pop(event.lease, None)
-    if not account:
-        state.excused.pop(event.account, None)
     rig = state.rig((event.account, event.rig))
     before = rig.standing.offences
     if event.guilty and rig.standing.banned_until <= state.at:
         _answer_for(state, rig, event.lease, event.rows, event.price)
     outcome = "guilty" if event.guilty else "innocent"
     offence = rig.standing.offences > before
-    state.emit(ExcuseSettled(event.lease, outcome, offence, state.at))
-    state.wake.update({each.key: each for each in state.rigs_of(event.account) if each.session})
+    _end_excuse(state, event.account, event.lease, outcome, offence=offence)
+
+
+def _end_excuse(state: State, account: str, lease: int, outcome: str, *, offence: bool) -> None:
+    excused = state.excused.get(account, {})
+    excused.pop(lease, None)
+    if not excused:
+        state.excused.pop(account, None)
+    state.emit(ExcuseSettled(lease, outcome, offence, state.at))
+    rigs = [rig for rig in state.rigs_of(account) if rig.session is not None]
+    state.wake.update({rig.key: rig for rig in rigs})
 
 
 def _answer_for(state: State, rig: Rig, lease: int, count: int, price: int) -> None:
@@ -242,16 +247,17 @@ def appealed(state: State, event: AppealWon) -> None:
         block = state.block(job, number)
         if block is not None and row in block.truth:
             block.truth[row] = digest
-    rig = state.rig((event.account, event.rig))
-    standing = rig.standing
-    if event.offence:
-        standing.offences = max(0, standing.offences - 1)
-        if len(event.rows) == 1:  # a second isolated row: it was counted as one, too
-            standing.isolated = max(0, standing.isolated - 1)
-        standing.banned_until = min(standing.banned_until, state.at)
-    else:
-        standing.isolated = max(0, standing.isolated - 1)
-    state.changed[rig.key] = rig
+    for was, now in zip(event.before, event.after, strict=True):
+        rig = state.rig((event.account, was.rig))
+        standing = rig.standing
+        # What was found since is not in the event, and stays.
+        standing.isolated = max(0, standing.isolated - was.isolated + now.isolated)
+        standing.offences = max(0, standing.offences - was.offences + now.offences)
+        if standing.banned_until == was.banned_until:
+            standing.banned_until = now.banned_until
+        state.changed[rig.key] = rig
+    if event.lease in state.excused.get(event.account, {}):
+        _end_excuse(state, event.account, event.lease, "innocent", offence=False)
     state.emit(AppealGranted(event.lease, event.units, state.at))
 
 

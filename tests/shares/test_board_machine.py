@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import hypothesis.strategies as st
 from driver import House, PlayedRig
 from hypothesis import HealthCheck, settings
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
 
 from shares.board import Policy
 from shares.board import effects as fx
 from shares.board import events as ev
+from shares.trust.record import Finding, record_of
 
 RIGS = [
     ("anna", "one"),
@@ -224,6 +233,27 @@ class BoardMachine(RuleBasedStateMachine):
     @rule(paused=st.booleans())
     def pause(self, paused: bool) -> None:
         self.house.handle(ev.LeasingPaused(at=self.house.at, paused=paused))
+
+    @invariant()
+    def records_follow_from_what_was_found(self) -> None:
+        """What is derived anew from wrong rows, for an appeal, is what the board has counted."""
+        if not hasattr(self, "house"):
+            return
+        house = self.house
+        counts: dict[str, Counter[tuple[float, int, str]]] = {}
+        for row in house.refuted:
+            settled = house.settled.get(row.lease)
+            innocent = settled is not None and settled.outcome == "innocent"
+            if row.lease not in house.excused and not innocent:
+                share = house.shares[row.lease].issued
+                at = settled.at if settled is not None else row.at
+                counts.setdefault(share.account, Counter())[at, row.lease, share.rig] += 1
+        for account, found in counts.items():
+            findings = [Finding(*place, rows) for place, rows in found.items()]
+            for rig, record in record_of(findings, house.policy.ban_seconds).items():
+                trust = house.trust[account, rig]
+                assert (trust.isolated, trust.offences) == (record.isolated, record.offences)
+                assert trust.banned_until == record.banned_until
 
     def teardown(self) -> None:
         """Honest rigs finish everything; every row is there once, true, and paid once."""

@@ -518,8 +518,9 @@ def test_an_appeal_that_is_won_lifts_what_followed() -> None:
             rig="r",
             lease=refuted[0].lease,
             rows=rows,
-            offence=True,
             units=7,
+            before=(ev.RigRecord("r", 0, 1, house.trust["anna", "r"].banned_until),),
+            after=(ev.RigRecord("r", 0, 0, 0.0),),
         )
     )
     (granted,) = house.granted
