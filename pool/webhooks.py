@@ -8,7 +8,9 @@ longer pauses, until its receiver answers 2xx. Redirects are not followed.
 from __future__ import annotations
 
 import ipaddress
+import socket
 from base64 import b64encode
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -26,6 +28,8 @@ _log = structlog.get_logger("pool.webhooks")
 LOOK_SECONDS = 5.0
 _ATTEMPT_SECONDS = 15.0
 _AT_ONCE = 64
+_OF_EACH = 4  # account's at once: who names a slow receiver waits for it alone
+_LOOKUPS = 16  # names that are looked up at once, on threads of their own
 
 
 class Webhooks:
@@ -36,23 +40,35 @@ class Webhooks:
         self._store = store
         self._clock = clock
         self._backend = PublicOnly(anywhere=anywhere)
+        self._under_way: dict[str, str] = {}  # {event: its account}
+        self._ended = trio.Event()  # an attempt ended: there is room
 
     async def run(self) -> None:
         """Look for what is due until cancelled."""
         tls = httpx.create_ssl_context()
-        async with httpcore.AsyncConnectionPool(
-            ssl_context=tls,
-            network_backend=self._backend,
-            max_connections=_AT_ONCE,
-            max_keepalive_connections=0,
-        ) as connections:
+        async with (
+            httpcore.AsyncConnectionPool(
+                ssl_context=tls,
+                network_backend=self._backend,
+                max_connections=_AT_ONCE,
+                max_keepalive_connections=0,
+            ) as connections,
+            trio.open_nursery() as nursery,
+        ):
             while True:
-                events = await trio.to_thread.run_sync(self._due)
-                async with trio.open_nursery() as nursery:
-                    for event in events:
+                self._ended = trio.Event()
+                before = set(self._under_way)  # what ends while we read is read as due
+                begun = 0
+                for event in await trio.to_thread.run_sync(self._due):
+                    busy = Counter(self._under_way.values())
+                    room = len(self._under_way) < _AT_ONCE and busy[event.account] < _OF_EACH
+                    if room and event.id not in before:
+                        self._under_way[event.id] = event.account
+                        begun += 1
                         nursery.start_soon(self._attempt, connections, event)
-                if not events:
-                    await trio.sleep(LOOK_SECONDS)
+                if not begun:
+                    with trio.move_on_after(LOOK_SECONDS):
+                        await self._ended.wait()
 
     def _due(self) -> list[Event]:
         now, database = self._clock.now(), self._store.database
@@ -62,7 +78,8 @@ class Webhooks:
             with database.write() as connection:
                 write_events(connection, now)
         with database.read() as connection:
-            return due_events(connection, now, _AT_ONCE)
+            # Those under way are due still, and among the first.
+            return due_events(connection, now, _OF_EACH, 2 * _AT_ONCE)
 
     async def _attempt(self, connections: httpcore.AsyncConnectionPool, event: Event) -> None:
         problem = await self._send(connections, event)
@@ -74,6 +91,8 @@ class Webhooks:
                 note_attempt(connection, event, problem, self._clock.now())
 
         await trio.to_thread.run_sync(note)
+        del self._under_way[event.id]
+        self._ended.set()
 
     async def _send(self, connections: httpcore.AsyncConnectionPool, event: Event) -> str | None:
         """Try once; returns what went wrong."""
@@ -112,6 +131,8 @@ class PublicOnly(httpcore.AsyncNetworkBackend):
         """``anywhere``: check nothing."""
         self._anywhere = anywhere
         self._backend = httpcore.TrioBackend()
+        # A look-up that nobody waits for any more keeps its thread until the resolver gives up.
+        self._lookups = trio.CapacityLimiter(_LOOKUPS)
 
     async def connect_tcp(
         self,
@@ -125,7 +146,7 @@ class PublicOnly(httpcore.AsyncNetworkBackend):
         if self._anywhere:
             address = host
         else:
-            address = await _public_address(host, port)
+            address = await self._public_address(host, port)
         return await self._backend.connect_tcp(
             address, port, timeout, local_address, socket_options
         )
@@ -134,20 +155,23 @@ class PublicOnly(httpcore.AsyncNetworkBackend):
         """As asked."""
         await trio.sleep(seconds)
 
-
-async def _public_address(host: str, port: int) -> str:
-    try:
-        found = await trio.socket.getaddrinfo(host, port, type=trio.socket.SOCK_STREAM)
-    except OSError as error:
-        raise httpcore.ConnectError(f"{host} cannot be looked up: {error.strerror}") from None
-    addresses = [str(entry[4][0]) for entry in found]
-    for address in addresses:
-        # Whoever answers with one that is not public is not trusted with the others either.
-        if not _is_public(ipaddress.ip_address(address.partition("%")[0])):
-            raise httpcore.ConnectError(f"{host} is at {address}, which is not public")
-    if not addresses:
-        raise httpcore.ConnectError(f"{host} has no address")
-    return addresses[0]
+    async def _public_address(self, host: str, port: int) -> str:
+        try:
+            found = await trio.to_thread.run_sync(
+                lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM),
+                limiter=self._lookups,
+                abandon_on_cancel=True,
+            )
+        except (OSError, UnicodeError) as error:
+            raise httpcore.ConnectError(f"{host} cannot be looked up: {error}") from None
+        addresses = [str(entry[4][0]) for entry in found]
+        for address in addresses:
+            # Whoever answers with one that is not public is not trusted with the others either.
+            if not _is_public(ipaddress.ip_address(address.partition("%")[0])):
+                raise httpcore.ConnectError(f"{host} is at {address}, which is not public")
+        if not addresses:
+            raise httpcore.ConnectError(f"{host} has no address")
+        return addresses[0]
 
 
 _UNICAST = ipaddress.ip_network("2000::/3")

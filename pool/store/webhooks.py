@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy import insert, select, update
+from sqlalchemy import func, insert, select, update
 
 from pool.store import schema
 from pool.store.corrections import corrected_jobs
@@ -23,6 +23,7 @@ class Event:
     """An event to be sent now."""
 
     id: str
+    account: str
     url: str
     body: bytes
     attempts: int
@@ -79,14 +80,22 @@ def _add(connection: sa.Connection, job: int, kind: str, data: dict[str, Any], a
     )
 
 
-def due_events(connection: sa.Connection, at: float, limit: int) -> list[Event]:
-    """Those whose time has come, the longest waiting first."""
+def due_events(connection: sa.Connection, at: float, of_each: int, limit: int) -> list[Event]:
+    """Those whose time has come, the longest waiting first: ``of_each`` account's at most, so that
+    none takes the turns of the others."""
     event, job = schema.webhook_event.c, schema.job.c
-    rows = connection.execute(
-        select(event.id, job.webhook, event.body, event.attempts)
+    place = func.row_number().over(partition_by=job.account, order_by=event.next_at)
+    due = (
+        select(event.id, job.account, job.webhook, event.body, event.attempts, event.next_at)
+        .add_columns(place.label("place"))
         .join(schema.job, job.id == event.job)
         .where(event.next_at <= at)
-        .order_by(event.next_at)
+        .subquery()
+    )
+    rows = connection.execute(
+        select(due.c.id, due.c.account, due.c.webhook, due.c.body, due.c.attempts)
+        .where(due.c.place <= of_each)
+        .order_by(due.c.place, due.c.next_at)
         .limit(limit)
     )
     return [Event(*row) for row in rows]

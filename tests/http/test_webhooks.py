@@ -145,14 +145,53 @@ async def test_an_event_that_nobody_hears_is_given_up(served: Served) -> None:
         )
         at = 0.0
         for pause in (*PAUSES, None):
-            (event,) = due_events(connection, at, 9)
+            (event,) = due_events(connection, at, 9, 9)
             note_attempt(connection, event, "status 500", at)
             if pause is not None:
-                assert not due_events(connection, at + pause - 0.1, 9)
+                assert not due_events(connection, at + pause - 0.1, 9, 9)
                 at += pause
-        assert not due_events(connection, at + 10**9, 9)
+        assert not due_events(connection, at + 10**9, 9, 9)
         row = connection.execute(select(table)).one()
     assert (row.attempts, row.delivered, row.problem) == (len(PAUSES) + 1, None, "status 500")
+
+
+async def test_a_slow_receiver_is_waited_for_by_its_own_account_alone(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many events it has: some of each account at once, and what ends makes room."""
+    await finished_batch(served)
+    slow = name_webhook(served, "https://slow.example/")
+    await finished_batch(served)
+    quick = name_webhook(served, "https://quick.example/")
+    job, table = schema.job, schema.webhook_event
+    with served.store.database.write() as connection:
+        connection.execute(update(job).where(job.c.id == slow).values(account="slow"))
+        for number, count in ((slow, 200), (quick, 20)):
+            facts = {"job": number, "type": "batch.completed", "created": 0.0, "body": b"{}"}
+            rows = [facts | {"id": f"evt_{number}_{n}", "next_at": 0.001 * n} for n in range(count)]
+            connection.execute(table.insert(), rows)
+    under_way = most = 0
+
+    async def send(_self: Webhooks, _connections: object, event: Event) -> None:
+        nonlocal under_way, most
+        if event.account == "slow":
+            under_way += 1
+            most = max(most, under_way)
+            await trio.sleep_forever()
+
+    def left() -> int:
+        with served.store.database.read() as connection:
+            waiting = table.c.next_at.is_not(None) & (table.c.job == quick)
+            return len(connection.execute(select(table.c.id).where(waiting)).all())
+
+    monkeypatch.setattr(Webhooks, "_send", send)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Webhooks(served.store, served.clock, anywhere=True).run)
+        with trio.fail_after(20):
+            while left():  # noqa: ASYNC110 - another thread's
+                await trio.sleep(0.02)
+        nursery.cancel_scope.cancel()
+    assert 1 < most < 10
 
 
 async def test_nothing_is_sent_inside(served: Served, receiver: Receiver) -> None:
@@ -216,7 +255,7 @@ async def test_an_address_that_cannot_be_asked_does_not_end_the_pool(served: Ser
         name_webhook(served, url)
         service = Webhooks(served.store, served.clock, anywhere=True)
         async with httpcore.AsyncConnectionPool() as connections:
-            problem = await service._send(connections, Event("evt_1", url, b"{}", 0))
+            problem = await service._send(connections, Event("evt_1", "carol", url, b"{}", 0))
         assert problem is not None
 
 
