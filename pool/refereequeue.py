@@ -32,17 +32,21 @@ class _Party:
 
 
 _OWN = "account:"  # of orders that are for no account
+_OWN_PART = 16  # the pool's own wishes get one row in so many while others wait
 
 
 class RefereeQueue:
     """Runs by network block and, in each, by account: whoever was given least is next.
 
     An account without a block stands for itself. Within an account disputes come first. What the
-    pool wants for itself (no account) is computed when nothing else waits. Somebody new begins
-    where the least served of those that wait stands, so that nobody saves turns up.
+    pool wants for itself (no account: appeals, holds of closed accounts) is computed when nothing
+    else waits, and of all that is computed while something does it is a sixteenth, so that no
+    flood holds it up for ever. Somebody new begins where the least served of those that wait
+    stands, so that nobody saves turns up.
     """
 
     def __init__(self) -> None:
+        self._others_served = 0  # rows, since the pool's own wishes had a turn
         self._groups: dict[str, dict[str, _Party]] = {}  # {block: {account: what waits for it}}
         self._served: dict[str, float] = {}  # {block: rows}
 
@@ -78,14 +82,25 @@ class RefereeQueue:
             return None
         others = [group for group in self._groups if group != _OWN]
         group = min(others, key=self._served.__getitem__, default=_OWN)
+        if _OWN in self._groups and self._others_served >= self._own_turn():
+            group = _OWN
         parties = self._groups[group]
         account = min(parties, key=lambda name: parties[name].served)
         party = parties[account]
         run = (party.urgent or party.patient).popleft()
         party.served += len(run.rows)
         self._served[group] += len(run.rows)
+        if group == _OWN:
+            self._others_served = 0
+        elif _OWN in self._groups:
+            self._others_served += len(run.rows)
         if not (party.urgent or party.patient):
             del parties[account]
         if not parties:
             del self._groups[group], self._served[group]
         return run
+
+    def _own_turn(self) -> int:
+        """Rows of others after which the next of the pool's own runs is due."""
+        party = next(iter(self._groups[_OWN].values()))
+        return (_OWN_PART - 1) * len((party.urgent or party.patient)[0].rows)

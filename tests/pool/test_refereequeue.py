@@ -78,10 +78,10 @@ def test_disputes_come_first_within_an_account_and_nobody_saves_turns_up() -> No
     assert served(queue, 10) == {"anna": 5, "ben": 5}
 
 
-def test_the_pools_own_wishes_have_spare_time_only() -> None:
+def test_the_pools_own_wishes_come_behind_a_few_disputes() -> None:
     """A closed account's hold keeps no share waiting for its verdict."""
     queue = RefereeQueue()
-    own = put(queue, "", 1)
+    own = put(queue, "", 64)
     others = [put(queue, name, 64) for name in ("anna", "ben", "anna")]
 
     taken = [queue.take() for _ in range(5)]
@@ -98,3 +98,27 @@ def test_what_failed_waits_behind_the_rest_of_its_account() -> None:
     queue.put(failed, last=True)
 
     assert [queue.take(), queue.take()] == [other, failed]
+
+
+def test_a_flood_leaves_the_pools_own_wishes_a_sixteenth() -> None:
+    """Appeals and closed holds go on, whoever floods the referee; and take no more than that."""
+    queue = RefereeQueue()
+    for _ in range(400):
+        put(queue, "flood", 4, urgent=True)
+    for _ in range(40):
+        put(queue, "", 8)
+    found = served(queue, 1_280)
+
+    assert found[""] == 1_280 // 16
+
+
+def test_the_pools_own_wishes_save_no_turns_up() -> None:
+    """After a long flood without any, the next one waits as if it had come first."""
+    queue = RefereeQueue()
+    for _ in range(100):
+        put(queue, "flood", 16)
+    served(queue, 800)
+    put(queue, "", 16)
+
+    assert served(queue, 15 * 16) == {"flood": 15 * 16}
+    assert served(queue, 16) == {"": 16}
