@@ -12,6 +12,7 @@ RESERVED = frozenset({"reserve", "operator", "referee"})
 TOKEN_PREFIX = "ip_"  # noqa: S105 (what every token begins with is no secret)
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
+_ADDRESS = re.compile(r"[!-~]{1,128}")
 
 
 class AccountError(Exception):
@@ -39,6 +40,15 @@ def check_name(name: str) -> str:
     if name in RESERVED:
         raise AccountError(f"account name {name!r} has a meaning of its own: choose another")
     return name
+
+
+def check_address(address: str) -> str:
+    """Return ``address``. Raises ``AccountError`` unless it may be a payout address."""
+    if not _ADDRESS.fullmatch(address):
+        raise AccountError(
+            f"payout address {address[:40]!r}: use 1 to 128 printable ASCII characters, no spaces"
+        )
+    return address
 
 
 def check_role(role: str) -> str:

@@ -16,10 +16,11 @@ import structlog
 import trio
 
 import stratum
-from pool.accounts import split_user
+from pool.accounts import Account, split_user
 from pool.config import HttpConfig, StratumConfig
 from pool.core import Core
 from pool.models import Models, RegisteredModel
+from pool.store.accounts import account_by_token, payees_of
 from shares.board.effects import (
     Accepted,
     Cancel,
@@ -308,6 +309,16 @@ class _Session:
             },
         )
 
+    def _look_up(self, token: str) -> tuple[Account | None, tuple[str, ...]]:
+        """Whose token it is, and where they are paid.
+
+        A new address makes nobody a stranger while pay of before it may be held.
+        """
+        since = self._core.clock.now() - self._core.board.policy.hold_seconds
+        with self._core.store.database.read() as connection:
+            account = account_by_token(connection, token)
+            return account, payees_of(connection, account.name, since) if account else ()
+
     async def _authorise(self, message: wire.Authorize) -> None:
         outcomes = self._gateway.statistics.authorisations
         if self._gateway.stopping:
@@ -319,7 +330,7 @@ class _Session:
             outcomes["bad_user"] += 1
             self.connection.refuse(message, Code.UNAUTHORIZED, "bad_user", str(error))
             return
-        account = await self._core.in_thread(self._core.store.account_by_token, message.token)
+        account, payees = await self._core.in_thread(self._look_up, message.token)
         if account is None or account.name != account_name or account.role != "miner":
             # One answer for all three: a name must not be probed for without its token.
             outcomes["bad_token"] += 1
@@ -362,6 +373,7 @@ class _Session:
                 rig=rig,
                 credit=self._credit,
                 group=network_group(self._address),
+                payees=payees,
                 kinds=self.kinds,
                 suggested=self._suggested,
                 resumed=self._resumed,

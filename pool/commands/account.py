@@ -10,7 +10,12 @@ import click
 
 from pool.accounts import ROLES, AccountError
 from pool.commands.common import config_option, echo_json, echo_table, json_option, load, open_store
-from pool.store.accounts import create_account
+from pool.store.accounts import (
+    create_account,
+    need_account,
+    payout_address,
+    set_payout_address,
+)
 from pool.store.escrow import deposit, statements
 
 
@@ -98,6 +103,36 @@ def list_accounts(config_path: Path, as_json: bool) -> None:
             for one in found
         ],
     )
+
+
+@account.command(
+    "payout-address", epilog="Example:  inferpool account payout-address alice 0x52908400098527886E"
+)
+@click.argument("name")
+@click.argument("address", required=False)
+@config_option
+@json_option
+def payout_address_command(
+    name: str, address: str | None, config_path: Path, as_json: bool
+) -> None:
+    """Note where the miner NAME wants to be paid, or, without ADDRESS, print it.
+
+    Accounts with one payout address count as one person's: their rigs never check one another.
+    A rig that is connected is known by the new address when it connects again.
+    """
+    with open_store(config_path) as store:
+        try:
+            if address is not None:
+                set_payout_address(store.database, name, address, time.time())
+            with store.database.read() as connection:
+                need_account(connection, name)
+                found = payout_address(connection, name)
+        except AccountError as error:
+            raise click.ClickException(str(error)) from None
+    if as_json:
+        echo_json({"account": name, "payout_address": found})
+    else:
+        click.echo(found or f"{name} has no payout address")
 
 
 @account.command(epilog="Example:  inferpool account close alice")

@@ -8,6 +8,7 @@ from sqlalchemy import insert, select, update
 from pool.accounts import (
     Account,
     AccountError,
+    check_address,
     check_name,
     check_role,
     new_token,
@@ -77,6 +78,41 @@ def all_accounts(connection: sa.Connection) -> list[Account]:
     """Every account, in the order in which they were made."""
     rows = connection.execute(select(*_COLUMNS).order_by(schema.account.c.id))
     return [Account(*row) for row in rows]
+
+
+def set_payout_address(database: Database, name: str, address: str, at: float) -> None:
+    """From now on the account wants to be paid there. Raises ``AccountError``."""
+    check_address(address)
+    payee = schema.payee
+    with database.write() as connection:
+        if need_account(connection, name).role != "miner":
+            raise AccountError(f"account {name!r} is not a miner's: only miners are paid")
+        current = (payee.c.account == name) & payee.c.until.is_(None)
+        if connection.scalar(select(payee.c.address).where(current)) == address:
+            return
+        connection.execute(update(payee).where(current).values(until=at))
+        connection.execute(insert(payee).values(account=name, since=at, address=address))
+        audit(connection, at, f"account {name} is paid at {address}")
+
+
+def payout_address(connection: sa.Connection, name: str) -> str | None:
+    """Where the account wants to be paid, if it has said so."""
+    payee = schema.payee.c
+    return connection.scalar(
+        select(payee.address).where(payee.account == name, payee.until.is_(None))
+    )
+
+
+def payees_of(connection: sa.Connection, name: str, since: float) -> tuple[str, ...]:
+    """Every payout address that the account has, or had at some time after ``since``."""
+    payee = schema.payee.c
+    found = connection.scalars(
+        select(payee.address)
+        .where(payee.account == name, payee.until.is_(None) | (payee.until > since))
+        .distinct()
+        .order_by(payee.address)
+    )
+    return tuple(found)
 
 
 def mark_closed(connection: sa.Connection, name: str, at: float) -> None:

@@ -45,6 +45,16 @@ account = Table(
     Column("closed", Float),
 )
 
+# Where accounts want to be paid; ``until`` is when another address took its place.
+payee = Table(
+    "payee",
+    metadata,
+    Column("account", String, primary_key=True),
+    Column("since", Float, primary_key=True),
+    Column("address", String, nullable=False),
+    Column("until", Float),
+)
+
 trust = Table(
     "trust",
     metadata,

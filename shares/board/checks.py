@@ -53,17 +53,15 @@ def ended(state: State, check: Check, outcome: str, checker: str) -> None:
 def may_check(state: State, rig: Rig, job: Job, target: Rig) -> bool:
     """Whether a rig may check a share of ``target`` in this job.
 
-    Checkers are established with the model, of another account and network block, not the
-    customer's own, and of no kind in quarantine.
+    Checkers are established with the model, of another account, payout address and network block,
+    not the customer's own, and of no kind in quarantine.
     """
-    if rig.key[0] in (target.key[0], job.account) or not may_see(state, rig, job):
+    if rig.key[0] == job.account or not may_see(state, rig, job):
         return False
-    if state.keeps_from(rig, job.model):
+    if rig.on_trial or state.keeps_from(rig, job.model):
         return False
     policy = state.policy
-    if policy.separate_groups and rig.group and rig.group == target.group:
-        return False
-    return not rig.on_trial and rig.standing.established(policy, job.model)
+    return rig.unrelated(target, policy) and rig.standing.established(policy, job.model)
 
 
 def offer(state: State, check: Check) -> None:

@@ -293,7 +293,8 @@ class TrustChanged(Record):
 
 @dataclass(frozen=True, slots=True)
 class NeighboursSuspected(Record):
-    """A rig of a network block was banned: the others are checked more for a time."""
+    """A rig of a network block (or ``payout ADDRESS``) was banned: the others are checked more
+    for a time."""
 
     block: str
     until: float

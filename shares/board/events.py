@@ -109,6 +109,7 @@ class SessionOpened(Event):
     rig: str
     credit: int  # shares it is willing to hold at once
     group: str = ""  # its network block; "" for loopback
+    payees: tuple[str, ...] = ()  # payout addresses of its account, those of late too
     kinds: tuple[str, ...] = ()  # of its devices, each once, as it says
     suggested: int = 0  # difficulty it asked for; 0: none
     resumed: bool = True  # False: it lost its shares (a new process); they open again at once

@@ -35,6 +35,7 @@ def opened(state: State, event: SessionOpened) -> None:
     rig.session = event.session
     rig.credit = max(1, event.credit)
     rig.group = event.group
+    rig.payees = event.payees
     rig.kinds = event.kinds
     rig.busy_since = state.at
     state.sessions[event.session] = rig

@@ -253,6 +253,7 @@ class Rig:
     session: int | None = None
     credit: int = 1
     group: str = ""
+    payees: tuple[str, ...] = ()  # payout addresses of its account
     kinds: tuple[str, ...] = ()  # of its devices, as it says
     staged: dict[str, None] = field(default_factory=dict)
     difficulty: int = 0
@@ -265,6 +266,18 @@ class Rig:
     on_trial: dict[int, Lease] = field(default_factory=dict)  # shares of it
     failures: int = 0  # leases in a row that came to nothing
     rest_until: float = 0.0
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """What it may have in common with rigs of other accounts: its network block, payees."""
+        payees = (f"payout {address}" for address in self.payees)
+        return (self.group, *payees) if self.group else tuple(payees)
+
+    def unrelated(self, other: Rig, policy: Policy) -> bool:
+        """Whether the two are of different accounts, payout addresses and network blocks."""
+        if self.key[0] == other.key[0] or not set(self.payees).isdisjoint(other.payees):
+            return False
+        return not (policy.separate_groups and self.group and self.group == other.group)
 
     def rate(self, policy: Policy) -> float:
         """Work per second, measured or else taken from its difficulty."""
@@ -386,7 +399,8 @@ class State:
     # {(model, operation): {account whose share is checked: {check: it}}}, to be leased to rigs
     due: dict[tuple[str, str], dict[str, dict[int, Check]]] = field(default_factory=dict)
     recounts: dict[int, Recount] = field(default_factory=dict)  # {rejected lease: its recount}
-    suspected_blocks: dict[str, float] = field(default_factory=dict)  # {network block: until}
+    # {network block or payout address: until}
+    suspected_blocks: dict[str, float] = field(default_factory=dict)
     quarantined: frozenset[tuple[str, str]] = frozenset()  # (model, kind of device)
     trials: dict[tuple[str, str], Trial] = field(default_factory=dict)  # {(model, kind): it}
     # {account: {lease that was excused: (model, kind, wrong rows)}}, until the operator decides
@@ -418,9 +432,9 @@ class State:
     tail: list[Laggard] | None = None  # leases that may be hedged, the last to finish first
 
     def has_bad_neighbours(self, rig: Rig) -> bool:
-        """Whether a rig of its network block was banned lately. Neighbours are never banned for
-        it: a network is shared with strangers."""
-        return bool(rig.group) and self.suspected_blocks.get(rig.group, 0.0) > self.at
+        """Whether a rig of its network block or payout address was banned lately. Neighbours are
+        never banned for it: a network is shared with strangers, and anybody can name an address."""
+        return any(self.suspected_blocks.get(group, 0.0) > self.at for group in rig.groups)
 
     def why(self, rig: Rig, model: str) -> str:
         """Why a rig's parts of a model are sampled as they are, unless it was wrong elsewhere."""

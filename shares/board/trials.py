@@ -104,10 +104,8 @@ def _compare(state: State, trial: Trial, rig: Rig, given: bytes) -> None:
 
 def _unrelated(state: State, trial: Trial, rig: Rig) -> bool:
     """Whether a rig has nothing to do with the one that gave the wrong digest first."""
-    first, job = trial.first, state.jobs[trial.key[0]]
-    if rig.key[0] in (first.key[0], job.account):
-        return False
-    return not (state.policy.separate_groups and rig.group and rig.group == first.group)
+    customer = state.jobs[trial.key[0]].account
+    return rig.key[0] != customer and rig.unrelated(trial.first, state.policy)
 
 
 def leave(lease: Lease) -> None:

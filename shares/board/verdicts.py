@@ -528,10 +528,10 @@ def _offend(state: State, rig: Rig, lease: int) -> None:
         leases.end(state, held, "cancelled", "rig", tell="banned")
     for recount in [r for r in state.recounts.values() if r.lease.rig is rig]:
         recounts.stop(state, recount)
-    if rig.group:
-        until = state.at + state.policy.neighbour_seconds
-        state.suspected_blocks[rig.group] = until
-        state.emit(NeighboursSuspected(rig.group, until))
+    until = state.at + state.policy.neighbour_seconds
+    for group in rig.groups:
+        state.suspected_blocks[group] = until
+        state.emit(NeighboursSuspected(group, until))
     account = state.rigs_of(rig.key[0])
     before = sum(each.standing.offences for each in account)
     units = standing.offend(state.at, state.policy, before=before)

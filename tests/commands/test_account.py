@@ -149,3 +149,15 @@ def test_a_folder_without_a_pool_is_named_with_the_remedy(tmp_path):
 
     assert result.exit_code == 1
     assert "inferpool init" in result.stderr
+
+
+def test_a_payout_address_is_set_and_shown(run):
+    run("create", "alice", "--role", "miner")
+    assert "no payout address" in run("payout-address", "alice").output
+    assert run("payout-address", "alice", "0xabc").output.strip() == "0xabc"
+    shown = json.loads(run("payout-address", "alice", "--json").stdout)
+    assert shown == {"account": "alice", "payout_address": "0xabc"}
+    refused = run("payout-address", "alice", "two words")
+    assert refused.exit_code == 1
+    assert "no spaces" in refused.output
+    assert "account list" in run("payout-address", "nobody").output

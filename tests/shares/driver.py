@@ -363,6 +363,7 @@ class House:
         resumed: bool = True,
         suggested: int = 0,
         group: str = "",
+        payees: tuple[str, ...] = (),
         kinds: tuple[str, ...] = (),
     ) -> PlayedRig:
         """A rig connects and stages the model."""
@@ -382,6 +383,7 @@ class House:
                 resumed=resumed,
                 suggested=suggested,
                 group=group,
+                payees=payees,
                 kinds=kinds,
             )
         )
