@@ -503,6 +503,7 @@ class House:
         """The referee answers everything it was asked."""
         while self.asked:
             want = self.asked.pop(0)
+            self.at += 1e-6  # no two answers come at one moment
             self.handle(
                 ev.RefereeAnswered(
                     at=self.at,
