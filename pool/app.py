@@ -21,6 +21,7 @@ from pool.clock import Clock
 from pool.closedholds import ClosedHolds
 from pool.config import Config
 from pool.core import Core, verdicts_in
+from pool.court import Court
 from pool.epochs import Epochs
 from pool.gateway import Gateway
 from pool.http import HttpDeps, create_app
@@ -120,9 +121,11 @@ def build_pool(
     policy = config.policy()
     board = Board(policy, store.recover(), clock.now())
     models = Models(store, builtin=config.builtin_models)
+    court = Court(config.referee.rigs, config.referee.models)
     referee = Referee(
         models,
         store.block_path,
+        court=court,
         compute=compute,
         rows_per_run=config.referee.rows_per_run,
         threads=config.referee.threads,
@@ -137,7 +140,7 @@ def build_pool(
     )
     referee.answer = core.referee_answered
     referee.wanted = lambda order, rows: board.awaits(order.job, order.block, rows)
-    gateway = Gateway(core, models, config.stratum, config.http)
+    gateway = Gateway(core, models, court, config.stratum, config.http)
     settler = Settler(core, config)
     quarantines = Quarantines(core, gateway)
     metrics = PoolMetrics(registry or CollectorRegistry(), lambda: samples(core, gateway, referee))

@@ -107,6 +107,8 @@ class RefereeConfig(_Section, frozen=True, kw_only=True):
 
     threads: _Count = 0
     rows_per_run: _Positive = 64
+    rigs: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
 
 
 class Config(_Section, frozen=True, kw_only=True):
@@ -191,6 +193,16 @@ def parse_config(text: str, name: str = FILE_NAME) -> Config:
                 f"{name}: trust.trusted names {trusted[:80]!r}: write accounts or ACCOUNT.RIG, "
                 'such as ["alice", "bob.rig1"]'
             ) from None
+    for rig in config.referee.rigs:
+        try:
+            split_user(rig)
+        except ValueError:
+            raise ConfigError(
+                f"{name}: referee.rigs names {rig[:80]!r}: write ACCOUNT.RIG, such as "
+                '["house.judge"]'
+            ) from None
+    if bool(config.referee.rigs) != bool(config.referee.models):
+        raise ConfigError(f"{name}: referee.rigs and referee.models go together")
     return config
 
 
@@ -307,4 +319,10 @@ workers = 1
 # Threads of the pool's own engine. 0: one for each processor.
 threads = 0
 rows_per_run = 64
+# Models too large for this machine ("models", by name), and your own rigs that compute what the
+# referee is asked of them instead ("rigs", as ACCOUNT.RIG): ordinary workers with the token of such
+# an account. Their word is final, and whoever has the token is the judge: let them dial over TLS.
+# They get no shares of customers' batches and are not paid. Both or none.
+rigs = []
+models = []
 """

@@ -14,11 +14,13 @@ from typing import assert_never
 import numpy as np
 import structlog
 import trio
+from numpy.typing import NDArray
 
 import stratum
 from pool.accounts import Account, split_user
 from pool.config import HttpConfig, StratumConfig
 from pool.core import Core
+from pool.court import Court
 from pool.models import Models, RegisteredModel
 from pool.store.accounts import account_by_token, payees_of
 from shares.board.effects import (
@@ -73,6 +75,7 @@ class Gateway:
         self,
         core: Core,
         models: Models,
+        court: Court,
         config: StratumConfig,
         http: HttpConfig,
         *,
@@ -83,6 +86,7 @@ class Gateway:
         """``new_name`` names sessions; a simulation passes a deterministic one."""
         self.core = core
         self.models = models
+        self.court = court
         self.config = config
         self.statistics = GatewayStatistics()
         self.stopping = False
@@ -161,6 +165,9 @@ class Gateway:
 
     def drop_account(self, account: str) -> None:
         """The account was closed: its rigs leave when they have finished what they hold."""
+        for session in list(self._sessions.values()):
+            if session.account == account and session.judges:
+                session.dismiss("closed_account")
         self.core.handle(AccountClosed(at=self.core.clock.now(), account=account))
 
     def quarantine(self, kinds: frozenset[tuple[str, str]]) -> None:
@@ -214,6 +221,7 @@ class _Session:
         self.kinds: tuple[str, ...] = ()
         self._resumed = False
         self._authorised = False
+        self.judges = False  # a rig that the operator named as the referee's: not the board's
         self._models: dict[str, RegisteredModel] = {}  # {digest: announced}
         self._lease_models: dict[int, str] = {}  # {lease: digest}
 
@@ -229,7 +237,9 @@ class _Session:
     def end(self) -> None:
         """The connection is gone."""
         self._gateway.closed(self)
-        if self._authorised:
+        if self.judges:
+            self._gateway.court.closed(self.number)
+        elif self._authorised:
             self._core.detach(self.number)
 
     # ── from the rig ─────────────────────────────────────────────────────────
@@ -249,7 +259,7 @@ class _Session:
                 await self._authorise(message)
             case wire.SuggestDifficulty():
                 self.connection.accept(message)
-                if message.work > 0 and self._authorised:
+                if message.work > 0 and self._authorised and not self.judges:
                     self._core.handle(
                         DifficultySuggested(at=now, session=self.number, work=message.work)
                     )
@@ -257,19 +267,28 @@ class _Session:
                     self._suggested = max(0, message.work)
             case wire.ModelReady():
                 self.connection.accept(message)
-                if message.model in self._models:
+                if self.judges:
+                    self._gateway.court.staged(self.number, message.model)
+                elif message.model in self._models:
                     self._core.handle(ModelStaged(at=now, session=self.number, model=message.model))
             case wire.ModelFailed():
                 self.connection.accept(message)
                 self.log.warning(
                     "rig cannot compute a model", model=message.model, reason=message.reason[:200]
                 )
-                if message.model in self._models:
+                if self.judges:
+                    self._gateway.court.unstaged(self.number, message.model)
+                elif message.model in self._models:
                     self._core.handle(
                         ModelUnstaged(at=now, session=self.number, model=message.model)
                     )
+            case wire.Submit() if self.judges:
+                self._answer_court(message)
             case wire.Submit():
                 self._submit(message)
+            case wire.Release() if self.judges:
+                self._gateway.court.failed(self.number, message.lease, message.reason)
+                self.connection.accept(message)
             case wire.Release():
                 self._core.handle(
                     LeaseReleased(
@@ -364,6 +383,12 @@ class _Session:
         self.log = self.log.bind(rig=message.user)
         self.connection.accept(message)
         self._gateway.opened(self)
+        if self._gateway.court.names(message.user):
+            self.judges = True
+            self._gateway.court.opened(self.number, message.user, self)
+            for model in self._gateway.models.list():
+                self.announce(model)
+            return
         self._core.attach(self.number, account_name, self)
         self._core.handle(
             SessionOpened(
@@ -394,8 +419,11 @@ class _Session:
                 self.connection.queue(wire.ShowMessage(0, text))
 
     def announce(self, model: RegisteredModel) -> None:
-        """Tell the rig of a model, so that its weights are staged before its first share."""
-        if model.digest in self._models:
+        """Tell the rig of a model, so that its weights are staged before its first share.
+
+        Who judges is told of the models that it judges.
+        """
+        if model.digest in self._models or (self.judges and not self._gateway.court.judges(model)):
             return
         self._models[model.digest] = model
         self.connection.queue(
@@ -450,6 +478,51 @@ class _Session:
             digests=digests,
             payload=payload,
         )
+
+    def _answer_court(self, message: wire.Submit) -> None:
+        """A part of what the referee asked of this rig."""
+        court = self._gateway.court
+        digest = court.model_of(self.number, message.lease)
+        if digest is None:
+            self.connection.refuse(message, Code.STALE, "unknown_lease", "nobody waits for it")
+            return
+        manifest = self._gateway.models.by_digest(digest).manifest
+        try:
+            _, digests, _ = read_outcome(message.outcome, manifest.dtype, manifest.width)
+        except ArrayError as error:
+            self._gateway.statistics.malformed[error.reason] += 1
+            court.failed(self.number, message.lease, error.reason)
+            self.connection.refuse(message, Code.MALFORMED, error.reason, str(error))
+            return
+        taken = court.answered(
+            self.number,
+            message.lease,
+            message.part,
+            message.first_row,
+            final=message.final,
+            digests=digests,
+        )
+        if taken:
+            self.connection.accept(message)
+        else:
+            self.connection.refuse(message, Code.OTHER, "out_of_order", "parts come in order")
+
+    # ── from the court ───────────────────────────────────────────────────────
+
+    def hand(
+        self,
+        lease: int,
+        model: str,
+        operation: str,
+        timeout: float,
+        rows: tuple[NDArray[np.uint32], NDArray[np.uint32]],
+    ) -> None:
+        """See ``Bench.hand``."""
+        self.connection.queue(wire.Notify(0, lease, model, operation, timeout, pack_rows(*rows)))
+
+    def take_back(self, lease: int) -> None:
+        """See ``Bench.take_back``."""
+        self.connection.queue(wire.Cancel(0, lease, "superseded"))
 
     # ── from the board ───────────────────────────────────────────────────────
 

@@ -79,6 +79,7 @@ def overview(core: Core, gateway: Gateway, models: Models, referee: Referee) -> 
         "checks": totals.checks,
         "referee_waiting_rows": referee.waiting_rows,
         "referee_rows": referee.rows,
+        "referee_rigs": gateway.court.present,
         "reserve": totals.reserve,
         "leasing_paused": totals.paused,
     }
@@ -112,6 +113,11 @@ def samples(core: Core, gateway: Gateway, referee: Referee) -> list[Sample]:
             core.committer.waiting_bytes,
         ),
         Sample("inferpool_referee_waiting_rows", "Rows it was asked for.", referee.waiting_rows),
+        Sample(
+            "inferpool_referee_rigs",
+            "Connected rigs that the operator named as the referee's.",
+            gateway.court.present,
+        ),
         Sample("inferpool_referee_rows_total", "Rows the referee computed.", referee.rows),
         Sample("inferpool_referee_seconds_total", "Time it computed.", referee.seconds),
     ]

@@ -16,6 +16,7 @@ import structlog
 import trio
 import trio_parallel
 
+from pool.court import Court
 from pool.models import Models, RegisteredModel
 from pool.refereequeue import Answer as RunAnswer
 from pool.refereequeue import RefereeQueue, Run, Wanted
@@ -28,18 +29,43 @@ _log = structlog.get_logger("pool.referee")
 _ENGINES = 4  # kept in memory
 _AGAIN_SECONDS = 1.0
 
+_MOST_SECONDS = 60.0  # between two attempts at an order that fails again and again
+
 Answer = Callable[[RefereeWanted, tuple[int, ...], bytes], None]
 Compute = Callable[[bytes, dict[str, str], str, str, Sequence[int]], Awaitable[bytes]]
 
 
+class _Desk:
+    """A queue of orders, and what computes them."""
+
+    def __init__(self) -> None:
+        self.waiting = RefereeQueue()
+        self.work = trio.Event()
+
+    def put(self, run: Run, *, last: bool = False) -> None:
+        self.waiting.put(run, last=last)
+        self.work.set()
+
+    async def next(self) -> Run:
+        while (run := self.waiting.take()) is None:
+            self.work = trio.Event()
+            await self.work.wait()
+        return run
+
+
 class Referee:
-    """Takes orders, computes them a few rows at a time, in turns (``RefereeQueue``)."""
+    """Takes orders, computes them a few rows at a time, in turns (``RefereeQueue``).
+
+    In a process of its own, or, of the models that the operator says, on rigs that the operator
+    names (``pool.court``): neither waits for the other.
+    """
 
     def __init__(
         self,
         models: Models,
         block_path: Callable[[int, int], Path],
         *,
+        court: Court,
         compute: Compute | None = None,
         rows_per_run: int = 64,
         threads: int = 0,
@@ -47,11 +73,11 @@ class Referee:
         """``compute`` replaces the worker process (simulations compute in the loop)."""
         self._models = models
         self._block_path = block_path
+        self._court = court
         self._compute = compute
         self._rows_per_run = rows_per_run
         self._threads = threads
-        self._waiting = RefereeQueue()
-        self._work = trio.Event()
+        self._own, self._named = _Desk(), _Desk()
         self.answer: Answer = lambda _order, _rows, _digests: None
         self.wanted: Wanted = lambda _order, _rows: True
         self.rows = 0
@@ -60,7 +86,7 @@ class Referee:
     @property
     def waiting_rows(self) -> int:
         """Rows ordered and not yet computed."""
-        return self._waiting.rows
+        return self._own.waiting.rows + self._named.waiting.rows
 
     def want(self, order: RefereeWanted) -> None:
         """Queue an order of the board's; ``answer`` gets what comes of it, in pieces."""
@@ -87,57 +113,78 @@ class Referee:
         return found
 
     def _queue(self, order: RefereeWanted, answer: RunAnswer, wanted: Wanted) -> None:
+        named = self._court.judges(self._models.by_digest(order.model))
+        desk = self._named if named else self._own
         for start in range(0, len(order.rows), self._rows_per_run):
             rows = order.rows[start : start + self._rows_per_run]
-            self._waiting.put(Run(order, rows, answer, wanted))
-        self._work.set()
+            desk.put(Run(order, rows, answer, wanted))
 
     async def run(self) -> None:
         """Compute orders until cancelled."""
-        if self._compute is not None:
-            await self._serve(self._compute)
-            return
-        async with trio_parallel.open_worker_context(
-            idle_timeout=float("inf"), grace_period=5.0
-        ) as workers:
-            compute = _in_process(workers, self._threads)
-            await self._warm_up(compute)
-            await self._serve(compute)
+        async with trio.open_nursery() as nursery:
+            for _ in range(self._court.size):
+                nursery.start_soon(self._serve, self._named, self._by_named_rigs, nursery)
+            if self._compute is not None:
+                await self._serve(self._own, self._by(self._compute), nursery)
+            async with trio_parallel.open_worker_context(
+                idle_timeout=float("inf"), grace_period=5.0
+            ) as workers:
+                compute = _in_process(workers, self._threads)
+                await self._warm_up(compute)
+                await self._serve(self._own, self._by(compute), nursery)
 
     async def _warm_up(self, compute: Compute) -> None:
         """Load engines before the first order: a newcomer's first verdict waits for it."""
-        for model in list(self._models.list())[:_ENGINES]:
+        own = [model for model in self._models.list() if not self._court.judges(model)]
+        for model in own[:_ENGINES]:
             files = self._files(model)
             try:
                 await compute(model.text, files, model.manifest.operations[0], "", ())
             except Exception as error:
                 _log.error("the referee cannot load a model", model=model.name, error=str(error))
 
-    async def _serve(self, compute: Compute) -> None:
+    async def _serve(
+        self,
+        desk: _Desk,
+        compute: Callable[[RefereeWanted, tuple[int, ...]], Awaitable[bytes]],
+        nursery: trio.Nursery,
+    ) -> None:
         while True:
-            await self._work.wait()
-            run = self._waiting.take()
-            if run is None:
-                self._work = trio.Event()
-                continue
+            run = await desk.next()
             order, rows = run.order, run.rows
             if not run.wanted(order, rows):
                 continue  # its share was judged, or its job closed, in the meantime
             started = trio.current_time()
             try:
-                model = self._models.by_digest(order.model)
-                path = str(self._block_path(order.job, order.block))
-                files = self._files(model)
-                digests = await compute(model.text, files, order.operation, path, rows)
+                digests = await compute(order, rows)
             except Exception as error:
-                # The pool's fault and nobody's loss: again later, after the others.
-                _log.error("the referee failed", job=order.job, error=str(error))
-                self._waiting.put(run, last=True)
-                await trio.sleep(_AGAIN_SECONDS)
+                # The pool's fault and nobody's loss: again later, and the others meanwhile.
+                run.failures += 1
+                _log.error(
+                    "the referee failed", job=order.job, failures=run.failures, error=str(error)
+                )
+                nursery.start_soon(self._again, desk, run)
                 continue
             self.seconds += trio.current_time() - started
             self.rows += len(rows)
             run.answer(rows, digests)
+
+    async def _again(self, desk: _Desk, run: Run) -> None:
+        await trio.sleep(min(_MOST_SECONDS, _AGAIN_SECONDS * 2.0 ** (run.failures - 1)))
+        desk.put(run, last=True)
+
+    def _by(self, compute: Compute) -> Callable[[RefereeWanted, tuple[int, ...]], Awaitable[bytes]]:
+        async def by_engine(order: RefereeWanted, rows: tuple[int, ...]) -> bytes:
+            model = self._models.by_digest(order.model)
+            path = str(self._block_path(order.job, order.block))
+            return await compute(model.text, self._files(model), order.operation, path, rows)
+
+        return by_engine
+
+    async def _by_named_rigs(self, order: RefereeWanted, rows: tuple[int, ...]) -> bytes:
+        model = self._models.by_digest(order.model)
+        path = self._block_path(order.job, order.block)
+        return await self._court.compute(model, order.operation, path, rows)
 
     def _files(self, model: RegisteredModel) -> dict[str, str]:
         return {file.name: str(self._models.path(file)) for file in model.engine_files}

@@ -12,7 +12,7 @@ Answer = Callable[[tuple[int, ...], bytes], None]
 Wanted = Callable[[RefereeWanted, tuple[int, ...]], bool]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Run:
     """Some rows of an order, and who gets their digests if they are still wanted."""
 
@@ -20,6 +20,7 @@ class Run:
     rows: tuple[int, ...]
     answer: Answer
     wanted: Wanted
+    failures: int = 0  # attempts that came to nothing
 
 
 @dataclass(slots=True)
