@@ -132,6 +132,7 @@ ATTACKS: tuple[Attack, ...] = (
     Attack(
         "a fault of one engine kind, 3 accounts",
         ring(3, lambda: s.Colluding(50, "kind"), kind="faulty"),
+        victims=True,
     ),
     Attack(
         "cheats that name a kind of their own",
@@ -142,5 +143,6 @@ ATTACKS: tuple[Attack, ...] = (
         "a customer whose rows trigger such a fault",
         ring(3, lambda: s.Colluding(10, "kind"), kind="faulty"),
         customer=True,
+        victims=True,
     ),
 )

@@ -36,6 +36,7 @@ class Attack:
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     customer: bool = False  # the job's customer is the attacker's partner
     blameless: bool = False  # none of its accounts is to be rejected or banned
+    victims: bool = False  # its accounts mean no harm: what they lose is honest units lost
 
     def longer(self, times: int) -> Attack:
         """The same with a bigger job."""
@@ -66,6 +67,6 @@ def run(attack: Attack, seed: int, folder: Path) -> Outcome:
             await world.settle()
         assert world.pool is not None
         await world.pool.settler.settle()
-        return measure(world, job, rigs, partner=attack.customer)
+        return measure(world, job, rigs, partner=attack.customer, victims=attack.victims)
 
     return simulate(seed, folder, scenario, config=settings(**attack.settings))

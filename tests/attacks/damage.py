@@ -33,13 +33,15 @@ class Outcome:
     delivered: int  # wrong rows among the results of jobs
     pay: int  # attackers' pending, held and available, and what a partner did not have to pay
     computed: float  # rows that attackers computed honestly
-    honest_lost: int  # units that other accounts earned and lost again
+    honest_lost: int  # units that other accounts, and victims, earned and lost again
     honest_banned: int
     honest_shares: int  # rejected shares of other accounts
+    fined: int  # units of held pay that victims lost
     seconds: float  # until the job's end, or until nobody waited any longer
     finished: bool
     checks: int  # rows computed again of honest, established rigs
     checkable: int  # rows of honest, established rigs
+    waits: tuple[float, ...] = ()  # seconds from an honest share's last part to its verdict
 
     @property
     def profit(self) -> float:
@@ -47,8 +49,13 @@ class Outcome:
         return self.pay - self.computed
 
 
-def measure(world: World, job: SimJob, rigs: Sequence[AttackRig], *, partner: bool) -> Outcome:
-    """Look at the store after the job; ``rigs`` are the attacker's, and perhaps its customer."""
+def measure(
+    world: World, job: SimJob, rigs: Sequence[AttackRig], *, partner: bool, victims: bool
+) -> Outcome:
+    """Look at the store after the job; ``rigs`` are the attacker's, ``partner``: and the customer.
+
+    ``victims``: their rigs are at fault, and they are not.
+    """
     names = {rig.account for rig in rigs}
     lease, trust = schema.lease, schema.trust
     with world.store.database.read() as connection:
@@ -68,13 +75,17 @@ def measure(world: World, job: SimJob, rigs: Sequence[AttackRig], *, partner: bo
             delivered=len(wrong_rows(world, job)),
             pay=_pay(connection, names) + (_unpaid(connection, job) if partner else 0),
             computed=sum(rig.computed for rig in rigs),
-            honest_lost=sum(u for name, u in lost_units(world).items() if name not in names),
+            honest_lost=sum(
+                u for name, u in lost_units(world).items() if victims or name not in names
+            ),
             honest_banned=len(banned - names),
             honest_shares=sum(row.account not in names for row in rejected),
             seconds=job.closed or world.now,
             finished=job.state == "completed",
+            fined=_fined(connection, names) if victims else 0,
             checks=checks,
             checkable=checkable,
+            waits=_waits(connection, names),
         )
 
 
@@ -108,6 +119,23 @@ def _answered(connection: sa.Connection, names: Collection[str], until: float) -
         )
         or 0
     )
+
+
+def _fined(connection: sa.Connection, names: Collection[str]) -> int:
+    forfeit = schema.forfeit.c
+    units = select(func.coalesce(func.sum(forfeit.units), 0)).where(forfeit.account.in_(names))
+    return int(connection.scalar(units) or 0)
+
+
+def _waits(connection: sa.Connection, names: Collection[str]) -> tuple[float, ...]:
+    lease, part = schema.lease.c, schema.part.c
+    rows = connection.execute(
+        select(lease.judged, func.max(part.at).label("last"))
+        .join(schema.part, part.lease == lease.id)
+        .where(lease.account.not_in(names), lease.judged.is_not(None))
+        .group_by(lease.id, lease.judged)
+    )
+    return tuple(sorted(row.judged - row.last for row in rows))
 
 
 def _checking(connection: sa.Connection, names: Collection[str]) -> tuple[int, int]:

@@ -19,7 +19,8 @@ from tempfile import TemporaryDirectory
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "tests" / "simulation"))  # a script knows its own folder only
 
-from attacks import ATTACKS  # noqa: E402 - after the path
+import waits  # noqa: E402 - after the path
+from attacks import ATTACKS  # noqa: E402
 from campaign import Attack, run  # noqa: E402
 from damage import Outcome  # noqa: E402
 
@@ -82,12 +83,15 @@ def wrongs(attack: Attack, outcomes: Sequence[Outcome], *, full: bool) -> list[s
     found = []
     for seed, one in zip(seeds(attack, full=full), outcomes, strict=True):
         where = f"{attack.name}, seed {seed}"
-        if one.honest_lost or one.honest_banned or one.honest_shares:
+        lost = one.fined if attack.victims else one.honest_lost
+        if lost or one.honest_banned or one.honest_shares:
             found.append(f"{where}: an honest rig was harmed: {one}")
         if attack.loud and one.banned < one.attackers:
             found.append(f"{where}: only {one.banned} of {one.attackers} accounts banned")
         if attack.loud and one.delivered:
             found.append(f"{where}: {one.delivered} false rows delivered")
+        if attack.victims and one.banned:
+            found.append(f"{where}: {one.banned} victims of a fault banned")
         if attack.blameless and (one.banned or one.caught):
             found.append(f"{where}: {one.caught} blameless accounts rejected, {one.banned} banned")
         if not full and one.profit > attack.luck:
@@ -98,23 +102,25 @@ def wrongs(attack: Attack, outcomes: Sequence[Outcome], *, full: bool) -> list[s
     return found
 
 
-def _markers(*, full: bool) -> tuple[str, str]:
-    form = "full" if full else "short"
-    return f"<!-- matrix, {form} form: begin -->\n", f"<!-- matrix, {form} form: end -->"
+FULL, SHORT, WAITS = "matrix, full form", "matrix, short form", "waits"  # the tables' names
 
 
-def written(text: str, *, full: bool) -> str:
-    """The document's table of a form. Raises ``ValueError`` when its markers are missing."""
-    begin, end = _markers(full=full)
+def _markers(name: str) -> tuple[str, str]:
+    return f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
+
+
+def written(text: str, name: str) -> str:
+    """A table of the document. Raises ``ValueError`` when its markers are missing."""
+    begin, end = _markers(name)
     if text.count(begin) != 1 or text.count(end) != 1:
         raise ValueError(f"{DOCUMENT.name} must have one {begin.strip()} and one {end}")
     return text.partition(begin)[2].partition(end)[0]
 
 
-def replaced(text: str, table: str, *, full: bool) -> str:
-    """The document with another table."""
-    begin, end = _markers(full=full)
-    return text.replace(begin + written(text, full=full) + end, begin + table + end)
+def replaced(text: str, table: str, name: str) -> str:
+    """The document with another table of that name."""
+    begin, end = _markers(name)
+    return text.replace(begin + written(text, name) + end, begin + table + end)
 
 
 def _measure(work: tuple[int, bool]) -> list[Outcome]:
@@ -142,7 +148,12 @@ def main() -> int:
     if options.write:
         table = "\n".join((HEAD, *lines)) + "\n"
         text = DOCUMENT.read_text(encoding="utf-8")
-        DOCUMENT.write_text(replaced(text, table, full=options.full), encoding="utf-8")
+        text = replaced(text, table, FULL if options.full else SHORT)
+        waited, longest = waits.table()
+        print(waited)
+        if longest > waits.LONGEST:
+            found.append(f"an honest share waited {longest:.1f} s, above {waits.LONGEST}")
+        DOCUMENT.write_text(replaced(text, waited, WAITS), encoding="utf-8")
     for each in found:
         print(each, file=sys.stderr)
     return 1 if found else 0

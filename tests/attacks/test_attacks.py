@@ -9,7 +9,9 @@ import pytest
 from attacks import ATTACKS
 from campaign import Attack, run
 from expected import best_gain
-from matrix import DOCUMENT, HEAD, line, measured, written, wrongs
+from matrix import DOCUMENT, FULL, HEAD, SHORT, WAITS, line, measured, written, wrongs
+from waits import LONGEST, scenes
+from waits import line as wait_line
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name.replace(" ", "-"))
@@ -20,18 +22,28 @@ def test_a_strategy_stays_within_its_bounds_and_the_document_says_what_it_does(
     outcomes = measured(attack, full=False)
 
     assert not wrongs(attack, outcomes, full=False)
-    table = written(DOCUMENT.read_text(encoding="utf-8"), full=False).splitlines()
+    table = written(DOCUMENT.read_text(encoding="utf-8"), SHORT).splitlines()
     assert line(attack, outcomes) in table, "run: make attacks-short"
 
 
 def test_the_document_has_every_strategy_in_order() -> None:
     """Both tables have one line for each attack, and no other."""
     text = DOCUMENT.read_text(encoding="utf-8")
-    for full in (False, True):
-        lines = written(text, full=full).splitlines()
+    for name in (SHORT, FULL):
+        lines = written(text, name).splitlines()
 
         assert lines[:2] == HEAD.splitlines()
         assert [each.split("|")[1].strip() for each in lines[2:]] == [a.name for a in ATTACKS]
+
+
+@pytest.mark.parametrize("name", scenes())
+def test_no_company_keeps_honest_shares_waiting(name: str) -> None:
+    """As documented."""
+    text, longest = wait_line(name, scenes()[name])
+
+    assert longest <= LONGEST
+    table = written(DOCUMENT.read_text(encoding="utf-8"), WAITS).splitlines()
+    assert text in table, "run: make attacks-short"
 
 
 SHARES = (1, 8, 16, 32, 64, 128)
