@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,7 +70,7 @@ def upload_batch(
     row_units = -(-sizes // QUERIES)
     row, place = _members(row_units, np.cumsum(row_units, dtype=np.int64) - row_units)
     units = np.stack([starts[row], sizes[row], QUERIES * place, first_group[row]], axis=1)
-    parts = (
+    parts: tuple[NDArray[Any], ...] = (
         tokens,
         row_positions(lengths),
         row_segments(tokens, lengths, separator),
