@@ -17,6 +17,7 @@ BENCHMARKS: dict[str, list[str]] = {
     "engine_cpu.py": ["--short"],
     "engine_gpu.py": ["--short"],
     "store_commit.py": ["--short"],
+    "receipts.py": ["--short"],
     "pool_throughput.py": ["--short"],
     "rig_idle.py": ["--short"],
 }
