@@ -11,6 +11,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -147,10 +148,16 @@ def upsert(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]
     """Insert rows, replacing those that have the same primary key."""
     if not rows:
         return
+    connection.execute(_upsert_of(table, tuple(rows[0])), rows)
+
+
+@cache
+def _upsert_of(table: sa.Table, names: tuple[str, ...]) -> sa.Insert:
+    # Kept, because making it takes longer than running it.
     key = [column.name for column in table.primary_key]
     statement = sqlite_insert(table)
-    replaced = {name: statement.excluded[name] for name in rows[0] if name not in key}
-    connection.execute(statement.on_conflict_do_update(index_elements=key, set_=replaced), rows)
+    replaced = {name: statement.excluded[name] for name in names if name not in key}
+    return statement.on_conflict_do_update(index_elements=key, set_=replaced)
 
 
 def meta_value(connection: sa.Connection, key: str) -> str | None:
