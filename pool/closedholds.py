@@ -10,7 +10,7 @@ import trio
 
 from pool.core import Core
 from pool.referee import Referee
-from pool.store.closedholds import HoldRow, holds_to_check, mark_clean, rows_of_hold
+from pool.store.closedholds import ClosedHold, HoldRow, holds_to_check, mark_clean, rows_of_hold
 from shares.board.effects import RefereeWanted
 from shares.board.events import HoldRefuted
 
@@ -38,28 +38,33 @@ class ClosedHolds:
     async def run(self) -> None:
         """Look for closed accounts until cancelled. What a restart interrupts begins anew."""
         while True:
-            for account, rig in await self._core.in_thread(self._waiting):
+            for hold in await self._core.in_thread(self._waiting):
+                account, rig = hold.account, hold.rig
                 told = self._told.get((account, rig), -math.inf)
                 if self._core.clock.now() - told > LOOK_SECONDS:
                     with trio.move_on_after(PATIENCE_SECONDS) as scope:
-                        await self._check(account, rig)
+                        await self._check(account, rig, hold.closed)
                     if scope.cancelled_caught:
                         _log.warning("a hold waits for the referee", account=account, rig=rig)
             await trio.sleep(LOOK_SECONDS)
 
-    def _waiting(self) -> list[tuple[str, str]]:
+    def _waiting(self) -> list[ClosedHold]:
         with self._core.store.database.read() as connection:
             return holds_to_check(connection, self._hold_seconds, self._core.clock.now())
 
-    async def _check(self, account: str, rig: str) -> None:
-        def covered() -> list[HoldRow]:
+    async def _check(self, account: str, rig: str, closed: float) -> None:
+        def covered() -> tuple[list[HoldRow], bool]:
             store = self._core.store
             with store.database.read() as connection:
                 return rows_of_hold(connection, store.has_block, account, rig)
 
         wrong, checked = [], 0
         by_block: dict[tuple[str, str, int, int], list[HoldRow]] = defaultdict(list)
-        for row in await self._core.in_thread(covered):
+        covers, gone = await self._core.in_thread(covered)
+        now = self._core.clock.now()
+        if gone and now < closed + 2 * self._hold_seconds:
+            return  # what cannot be computed again stays held for a second time
+        for row in covers:
             by_block[row.model, row.operation, row.job, row.block].append(row)
         for (model, operation, job, block), rows in by_block.items():
             numbers = tuple(sorted({row.row for row in rows}))

@@ -16,6 +16,8 @@ from shares.blocks import owes, pieces
 from shares.money import posting
 from shares.results import DIGEST_BYTES
 
+_DAY = 86_400.0
+
 
 @dataclass(frozen=True, slots=True)
 class HoldRow:
@@ -30,35 +32,63 @@ class HoldRow:
     digest: bytes
 
 
-def holds_to_check(
-    connection: sa.Connection, hold_seconds: float, at: float
-) -> list[tuple[str, str]]:
-    """(account, rig) of accounts closed ``hold_seconds`` ago whose hold is still to be checked.
+@dataclass(frozen=True, slots=True)
+class ClosedHold:
+    """What a rig of an account that was closed then holds, and what is not checked yet."""
+
+    account: str
+    rig: str
+    closed: float
+
+
+def holds_to_check(connection: sa.Connection, hold_seconds: float, at: float) -> list[ClosedHold]:
+    """Those of accounts closed ``hold_seconds`` ago.
 
     Not while a share of the account waits for its verdict, whose pay would come on top.
     """
-    account, trust, checked = schema.account.c, schema.trust.c, schema.hold_check.c
     lease = schema.lease.c
-    under_way = (
-        select(lease.id)
-        .where(lease.account == trust.account)
-        .where(or_(lease.state == "open", lease.verdict == "accepted"))
-        .exists()
+    found = []
+    for hold in _unchecked(connection):
+        under_way = select(lease.id).where(
+            lease.account == hold.account,
+            or_(lease.state == "open", lease.verdict == "accepted"),
+        )
+        if hold.closed <= at - hold_seconds and connection.scalar(under_way.limit(1)) is None:
+            found.append(hold)
+    return found
+
+
+def jobs_to_keep(connection: sa.Connection) -> sa.Select[tuple[int]]:
+    """Jobs of which a hold that is to be checked may cover rows, of its account's last day.
+
+    It is for direct requests: the blocks of older ones were removed long before the closing.
+    """
+    account, lease, won = schema.account.c, schema.lease.c, schema.won.c
+    rigs = [(hold.account, hold.rig) for hold in _unchecked(connection)]
+    return (
+        select(won.job)
+        .join(schema.lease, lease.id == won.lease)
+        .join(schema.account, account.name == lease.account)
+        .where(sa.tuple_(lease.account, lease.rig).in_(rigs), lease.issued > account.closed - _DAY)
     )
-    held = balances(connection, posting.held(""))
+
+
+def _unchecked(connection: sa.Connection) -> list[ClosedHold]:
+    account, trust, checked = schema.account.c, schema.trust.c, schema.hold_check.c
     rows = connection.execute(
-        select(trust.account, trust.rig)
+        select(trust.account, trust.rig, account.closed)
         .join(schema.account, account.name == trust.account)
         .join(
             schema.hold_check,
             (checked.account == trust.account) & (checked.rig == trust.rig),
             isouter=True,
         )
-        .where(account.closed <= at - hold_seconds, checked.at.is_(None), ~under_way)
+        .where(account.closed.is_not(None), checked.at.is_(None))
         .order_by(trust.account, trust.rig)
-    )
+    ).all()
+    held = balances(connection, posting.held("")) if rows else {}
     return [
-        (row.account, row.rig)
+        ClosedHold(row.account, row.rig, row.closed)
         for row in rows
         if held.get(posting.held(f"{row.account}.{row.rig}"), 0) > 0
     ]
@@ -66,11 +96,11 @@ def holds_to_check(
 
 def rows_of_hold(
     connection: sa.Connection, has_block: Callable[[int, int], bool], account: str, rig: str
-) -> list[HoldRow]:
+) -> tuple[list[HoldRow], bool]:
     """The rows whose pay makes up what a rig holds: its latest cleared ones.
 
     Not those that were found wrong before, for which it has answered, nor those whose block is
-    gone (direct requests).
+    gone (direct requests); also whether there are any such.
     """
     credit = schema.credit.c
     left = balances(connection, posting.held(f"{account}.")).get(
@@ -95,7 +125,7 @@ def rows_of_hold(
                 known[where] = has_block(*where)
             if known[where]:
                 found.append(one)
-    return found
+    return found, not all(known.values())
 
 
 def _rows_of_part(connection: sa.Connection, lease: int, number: int) -> list[HoldRow]:

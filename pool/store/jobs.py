@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy import insert, select, update
 
 from pool.store import schema
+from pool.store.closedholds import jobs_to_keep
 from pool.store.escrow import job_ref
 from shares.money.posting import customer
 
@@ -150,12 +151,29 @@ def refund_of(connection: sa.Connection, row: JobRow) -> int:
 
 
 def old_direct_blocks(connection: sa.Connection, before: float, limit: int) -> list[str]:
-    """Objects of the blocks of direct requests that began before then and are over."""
-    job, block = schema.job, schema.block
+    """Objects of the blocks of direct requests that began before then and are over.
+
+    Not while an appeal waits for one, or the operator's word on a share that was excused, or the
+    hold of a closed account that covers rows of it.
+    """
+    job, block, wrong = schema.job, schema.block, schema.refuted.c
+    appeal, excuse = schema.appeal.c, schema.excuse.c
+    appealed = (
+        select(wrong.job)
+        .join(schema.appeal, appeal.lease == wrong.lease)
+        .where(appeal.outcome.is_(None))
+    )
+    excused = (
+        select(wrong.job)
+        .join(schema.excuse, excuse.lease == wrong.lease)
+        .where(excuse.outcome.is_(None))
+    )
     query = (
         select(block.c.object)
         .join(job, job.c.id == block.c.job)
         .where(job.c.direct, job.c.state.in_(OVER), job.c.created < before)
+        .where(job.c.id.not_in(appealed), job.c.id.not_in(excused))
+        .where(job.c.id.not_in(jobs_to_keep(connection)))
     )
     return list(connection.scalars(query.limit(limit)))
 

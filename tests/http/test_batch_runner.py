@@ -20,11 +20,13 @@ from customer_side import (
     until_over,
     upload,
 )
+from sqlalchemy import select
 
 from pool.batches import delivery, runner
 from pool.batches.housekeeping import remove_direct_blocks, remove_expired_files
 from pool.config import BatchesConfig
 from pool.http import files
+from pool.store import schema
 from pool.store.files import find_file
 from pool.store.jobs import find_job, move_job, unfinished_jobs
 from pool.store.ledger import balance, check_ledger
@@ -321,4 +323,25 @@ async def test_direct_requests_leave_no_blocks_for_good(served: Served) -> None:
 
     assert len(kept) == 1
     assert still == kept
+    assert served.store.objects.list("direct") == []
+
+
+async def test_an_open_appeal_keeps_the_rows_of_a_direct_request(served: Served) -> None:
+    """Until it is decided."""
+    body = {"model": "tiny", "input": "w4"}
+    async with client_of(served) as client:
+        assert (await client.post("/v1/embeddings", json=body)).status_code == 200
+    appeal = schema.appeal
+    with served.store.database.write() as connection:
+        job = connection.scalar(select(schema.job.c.id).where(schema.job.c.direct))
+        row = {"lease": 1, "job": job, "block": 0, "row": 0, "offence": False, "at": 5.0}
+        connection.execute(schema.refuted.insert().values(row | {"given": b"g", "expected": b"e"}))
+        connection.execute(appeal.insert().values(lease=1, account="m", rig="r", opened=6.0))
+    remove_direct_blocks(served.store, served.clock.now() + 60)
+    kept = served.store.objects.list("direct")
+    with served.store.database.write() as connection:
+        connection.execute(appeal.update().values(outcome="upheld"))
+    remove_direct_blocks(served.store, served.clock.now() + 60)
+
+    assert len(kept) == 1
     assert served.store.objects.list("direct") == []

@@ -20,6 +20,7 @@ from pool.store.ledger import balances, check_ledger
 from shares.board.effects import HeldForfeited, RowRefuted
 
 HOLD = 40.0
+LONG = 200.0  # several looks
 
 
 async def _worked(world: World) -> int:
@@ -57,7 +58,7 @@ def close(world: World) -> None:
 async def an_honest_miner_leaves(world: World) -> None:
     units = await _worked(world)
     with world.store.database.read() as connection:
-        covered = rows_of_hold(connection, world.store.has_block, "anna", "rig")
+        covered, _ = rows_of_hold(connection, world.store.has_block, "anna", "rig")
     assert units > 0
     assert len(covered) >= units, "a row pays a unit here, so all that is held is covered"
     close(world)
@@ -80,7 +81,7 @@ def test_an_honest_hold_is_released_when_it_was_computed_again(tmp_path: Path) -
 def falsify(world: World, number: int) -> list[HoldRow]:
     """Make it so that anna had delivered so many false rows of those that her hold covers."""
     with world.store.database.write() as connection:
-        covered = rows_of_hold(connection, world.store.has_block, "anna", "rig")
+        covered, _ = rows_of_hold(connection, world.store.has_block, "anna", "rig")
         false = [covered[len(covered) * n // (number + 1)] for n in range(1, number + 1)]
         part = schema.part
         for one in false:
@@ -144,12 +145,39 @@ async def rows_that_are_gone(world: World) -> None:
     with world.store.database.read() as connection:
         assert not connection.execute(select(schema.block)).all()
     close(world)
-    await trio.sleep(HOLD + 3 * closedholds.LOOK_SECONDS + 60)
+    await trio.sleep(2 * LONG - 30)
+    await world.settle()
+    assert (held(world), available(world)) == (units, 0)
+    await trio.sleep(3 * closedholds.LOOK_SECONDS + 60)
     await world.settle()
 
     assert (held(world), available(world)) == (0, units)
 
 
 def test_a_hold_of_direct_requests_ends_no_pool(tmp_path: Path) -> None:
-    """Their rows were removed, files and table alike: there is nothing to compute again."""
-    simulate(6, tmp_path, rows_that_are_gone, config=settings(trust={"hold_seconds": HOLD}))
+    """Their rows were removed, files and table alike: it stays for a second time instead."""
+    simulate(6, tmp_path, rows_that_are_gone, config=settings(trust={"hold_seconds": LONG}))
+
+
+async def rows_that_are_needed(world: World) -> None:
+    await _worked(world)
+    with world.store.database.write() as connection:
+        connection.execute(update(schema.job).values(direct=True, state="completed"))
+    close(world)
+    now = world.epoch + world.now
+    remove_direct_blocks(world.store, now)
+    with world.store.database.read() as connection:
+        covered, gone = rows_of_hold(connection, world.store.has_block, "anna", "rig")
+    assert covered
+    assert not gone
+    await trio.sleep(HOLD + 3 * closedholds.LOOK_SECONDS + 60)
+    await world.settle()
+    assert held(world) == 0
+    remove_direct_blocks(world.store, world.epoch + world.now)
+    with world.store.database.read() as connection:
+        assert not connection.execute(select(schema.block)).all()
+
+
+def test_direct_rows_that_a_closed_hold_covers_are_kept_until_it_is_checked(tmp_path: Path) -> None:
+    """And no longer."""
+    simulate(6, tmp_path, rows_that_are_needed, config=settings(trust={"hold_seconds": HOLD}))
