@@ -326,21 +326,29 @@ async def test_direct_requests_leave_no_blocks_for_good(served: Served) -> None:
     assert served.store.objects.list("direct") == []
 
 
-async def test_an_open_appeal_keeps_the_rows_of_a_direct_request(served: Served) -> None:
-    """Until it is decided."""
+@pytest.mark.parametrize("needed_by", ["appeal", "excuse"])
+async def test_what_is_undecided_keeps_the_rows_of_a_direct_request(
+    served: Served, needed_by: str
+) -> None:
+    """An appeal, or a wrong row that was put down to a kind of device: until it is decided."""
     body = {"model": "tiny", "input": "w4"}
     async with client_of(served) as client:
         assert (await client.post("/v1/embeddings", json=body)).status_code == 200
-    appeal = schema.appeal
+    table = schema.appeal if needed_by == "appeal" else schema.excuse
+    facts = {"lease": 1, "account": "m", "rig": "r"}
+    if needed_by == "appeal":
+        facts |= {"opened": 6.0}
+    else:
+        facts |= {"model": "d", "kind": "k", "rows": 1, "price": 1, "at": 6.0}
     with served.store.database.write() as connection:
         job = connection.scalar(select(schema.job.c.id).where(schema.job.c.direct))
         row = {"lease": 1, "job": job, "block": 0, "row": 0, "offence": False, "at": 5.0}
         connection.execute(schema.refuted.insert().values(row | {"given": b"g", "expected": b"e"}))
-        connection.execute(appeal.insert().values(lease=1, account="m", rig="r", opened=6.0))
+        connection.execute(table.insert().values(facts))
     remove_direct_blocks(served.store, served.clock.now() + 60)
     kept = served.store.objects.list("direct")
     with served.store.database.write() as connection:
-        connection.execute(appeal.update().values(outcome="upheld"))
+        connection.execute(table.update().values(outcome="decided"))
     remove_direct_blocks(served.store, served.clock.now() + 60)
 
     assert len(kept) == 1
