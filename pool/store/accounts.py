@@ -17,6 +17,8 @@ from pool.accounts import (
 from pool.store import schema
 from pool.store.database import Database
 
+_PAYEES = 4  # addresses of an account that count
+
 _COLUMNS = (
     schema.account.c.id,
     schema.account.c.name,
@@ -104,15 +106,18 @@ def payout_address(connection: sa.Connection, name: str) -> str | None:
 
 
 def payees_of(connection: sa.Connection, name: str, since: float) -> tuple[str, ...]:
-    """Every payout address that the account has, or had at some time after ``since``."""
+    """The payout addresses that the account has, or had at some time after ``since``: a few.
+
+    With any number of strangers' addresses it could choose who may not check it.
+    """
     payee = schema.payee.c
     found = connection.scalars(
         select(payee.address)
         .where(payee.account == name, payee.until.is_(None) | (payee.until > since))
-        .distinct()
-        .order_by(payee.address)
+        .order_by(payee.since.desc())
+        .limit(_PAYEES)
     )
-    return tuple(found)
+    return tuple(sorted(set(found)))
 
 
 def mark_closed(connection: sa.Connection, name: str, at: float) -> None:

@@ -358,6 +358,7 @@ class Trial:
     accused: dict[int, Accusation] = field(default_factory=dict)  # {lease: it}
     spoken: dict[str, None] = field(default_factory=dict)  # accounts that computed it, or will
     questions: int = 0  # witnesses asked
+    look_at: float = 0.0  # when to look for one more
     open: dict[int, Check] = field(default_factory=dict)  # not yet answered
     right: bool = False  # a witness gave the right digest
     equal: dict[str, None] = field(default_factory=dict)  # accounts that gave the same wrong one

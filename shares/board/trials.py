@@ -23,13 +23,14 @@ from shares.board.room import may_see
 from shares.board.state import Accusation, Check, Lease, Rig, RowKey, State, Trial
 
 _AT_ONCE = 2  # witnesses that are asked together: mostly the first is right
+_LOOK_SECONDS = 1.0  # between two looks for one more
 
 CONVICT, EXCUSE = "convict", "excuse"
 
 
 def excused_already(state: State, rig: Rig, model: str) -> bool:
     """Whether a wrong row of the rig is put down to its kind without asking anybody."""
-    return bool(rig.kinds) and state.keeps_from(rig, model)
+    return state.keeps_from(rig, model)
 
 
 def kind_of(state: State, accusation: Accusation) -> str:
@@ -195,7 +196,8 @@ def ripe(state: State) -> list[tuple[Trial, str]]:
     over = []
     for trial in list(state.trials.values()):
         if not trial.right and state.at < trial.until:
-            if len(trial.open) < _AT_ONCE:
+            if not trial.open or state.at >= trial.look_at:
+                trial.look_at = state.at + _LOOK_SECONDS
                 _ask(state, trial)
             if trial.open or state.at < state.back_by:
                 continue

@@ -31,7 +31,8 @@ def record_of(findings: Iterable[Finding], ban_seconds: float) -> dict[str, Reco
 
     The first isolated wrong row of the account is none, a second one is an offence, and so are
     several rows of a share: those found together, or when it was counted through. What is found
-    at the moment of an offence besides is part of it. Each offence doubles the account's ban.
+    at the moment of an offence besides, or while the rig is banned for it, is part of it. Each
+    offence doubles the account's ban.
     """
     records: dict[str, Record] = {}
     seen: set[int] = set()
@@ -39,7 +40,7 @@ def record_of(findings: Iterable[Finding], ban_seconds: float) -> dict[str, Reco
         record = records.setdefault(finding.rig, Record())
         again = finding.lease in seen
         seen.add(finding.lease)
-        if finding.at in record.moments:
+        if finding.at < record.banned_until:
             continue
         offence = again or finding.rows > 1
         if finding.rows == 1 and not again:

@@ -261,3 +261,28 @@ def test_a_kind_in_quarantine_is_excused_without_a_trial() -> None:
     assert {one.account for one in house.excused.values()} == {"anna"}
     assert _offences(house, "anna") == [0]
     assert not house.forfeits
+
+
+def test_who_is_excused_stays_so_while_its_rig_is_away() -> None:
+    """After a restart nobody knows its kind until it is back, and more of its rows are found."""
+    house = _house("anna", "ben")
+    anna, ben = _rig(house, "anna"), _rig(house, "ben")
+    house.open_job(rows=400, check_budget=BUDGET)
+    _submit_all(house, anna, ben, house.rigs["judge", "r"], rounds=2)
+    house.referee = False
+    for rig in (anna, ben):
+        if rig.leases:
+            house.submit(rig)
+    house.referee = True
+    _submit_all(house, anna, ben, house.rigs["judge", "r"], rounds=30)
+    assert {one.account for one in house.excused.values()} == {"anna", "ben"}
+    before = len(house.excused)
+    house.referee = False
+    house.restart(1.0)
+    house.connect("judge", kinds=(GOOD,))
+    house.referee = True
+    house.answer()
+    _submit_all(house, house.rigs["judge", "r"], rounds=70)
+
+    assert _offences(house, "anna", "ben") == [0, 0]
+    assert len(house.excused) >= before

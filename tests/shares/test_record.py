@@ -43,6 +43,14 @@ def test_what_is_found_at_one_moment_is_one_offence(wrong: int) -> None:
     assert records(other)["r"].offences == (1 if wrong > 1 else 0)
 
 
+def test_what_is_found_of_a_banned_rig_is_part_of_its_offence() -> None:
+    """Of a share that was cleared before; once the ban is over it is another matter."""
+    offence = Finding(10.0, 1, "r", 2)
+
+    assert records(offence, Finding(20.0, 2, "r", 1))["r"] == records(offence)["r"]
+    assert records(offence, Finding(11.0 + HOUR, 2, "r", 2))["r"].offences == 2
+
+
 def test_another_row_of_a_share_that_is_counted_through_is_an_offence() -> None:
     first, counted = Finding(10.0, 1, "r", 1), Finding(12.0, 1, "r", 1)
 

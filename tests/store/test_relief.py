@@ -12,6 +12,7 @@ from pool.store import Store, schema
 from pool.store.appeals import Relief, relief
 
 HOUR = 3_600.0
+LATER = 10.0 + 2 * HOUR  # after a first ban
 PAY = {1: 100, 2: 200, 3: 300, 4: 400}  # of shares by their number
 
 
@@ -145,13 +146,13 @@ def test_a_genuine_offence_outlasts_an_appeal_about_another(court: Court) -> Non
     court.found(1, 10.0, 2)
     court.rejected(10.0, 1)
     court.forfeited(1, 1, 10.0, 500, "offence")
-    court.found(4, 20.0, 2)
-    court.rejected(20.0, 4)
-    court.forfeited(2, 4, 20.0, 700, "offence")
+    court.found(4, LATER, 2)
+    court.rejected(LATER, 4)
+    court.forfeited(2, 4, LATER, 700, "offence")
     lifted = court.relief(1)
 
-    assert lifted.before["r"].banned_until == 20.0 + 2 * HOUR
-    assert lifted.after["r"].banned_until == 20.0 + HOUR
+    assert lifted.before["r"].banned_until == LATER + 2 * HOUR
+    assert lifted.after["r"].banned_until == LATER + HOUR
     assert lifted.after["r"].offences == 1
     assert lifted.units == 100 + 500
 
