@@ -55,6 +55,8 @@ class Standing:
         sampled at the floor costs the floor's part of the work, whatever the mixture of rows.
         """
         work = int(works.sum())
+        if not work:
+            return  # after a restart nobody knows the work of rows whose job is over
         mean = _squares(works) * 1000 // work
         recent = max(self.row_work, mean) * _RECENT_ROWS // 1000
         kept = min(self.accepted_work, max(0, recent - work))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from dataclasses import replace
 
 import hypothesis.strategies as st
 import numpy as np
@@ -227,3 +228,13 @@ def test_the_least_chance_is_exact_at_its_edge() -> None:
     expected = {row for row, number in enumerate(numbers.tolist()) if number * 10 < 3 << 64}
 
     assert set(draw(KEY, CHECK, 7, 0, DIGEST, works, 1, 10**9, None, 300_000)) == expected
+
+
+def test_rows_whose_work_is_not_known_count_nothing() -> None:
+    """A part of a job that was over when the pool started again brings rows without work."""
+    standing = Standing("a", "r")
+    standing.accepted(np.full(10, 5))
+    before = replace(standing)
+    standing.accepted(np.zeros(3, np.int64))
+
+    assert standing == before
