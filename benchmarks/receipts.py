@@ -1,130 +1,137 @@
-"""What receipts cost a pool: ``python benchmarks/receipts.py [--short]``.
+"""What receipts add to a commit, beside what hashing and signing cost on this processor at least.
 
-The seal of a commit group (its leaves hashed, the root signed and written, a row for each part)
-for groups of several sizes, beside what no implementation could do without: the SHA-256 of leaves
-and nodes, and one Ed25519 signature. And what a rig needs to check one receipt.
+``python benchmarks/receipts.py``: the seal of groups of 1 to 64 parts in a database of many, in
+turns with the same groups' hashes and signature alone (the hardware's limit), and with the same
+rows written by plain SQL (what the database needs).
 """
 
 from __future__ import annotations
 
 import argparse
+import sqlite3
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import insert
 
 from pool.store import Store, schema
 from pool.store.receipts import seal
-from shares.board.effects import CreditEarned, PartAccepted
-from shares.receipts import (
-    FIRST_PREVIOUS,
-    Leaf,
-    Receipt,
-    Root,
-    SignedRoot,
-    check,
-    tree_paths,
-    tree_root,
-)
+from shares.board.effects import CreditEarned, PartAccepted, Won
+from shares.receipts import FIRST_PREVIOUS, Leaf, Root, tree_root
 
-GROUPS = (1, 8, 64, 512)
+ROWS = 64
+LEASES = 20_000
 
 
-def _part(lease: int) -> PartAccepted:
-    return PartAccepted(
-        lease, 0, 0, 64, 0, bytes(16 * 64), sha256(bytes([lease % 256])).digest(), 1, 10_000, 1_000,
-        1_000, "held", 200, 1, ((1, 64),), (), (3,), (), 2, (), 2.0,
-    )  # fmt: skip
+def parts_of(leases: range) -> list[PartAccepted]:
+    """One part of each lease, as the board gives them."""
+    return [
+        PartAccepted(
+            lease, 0, 0, ROWS, lease, bytes(16 * ROWS), sha256(b"%d" % lease).digest(), 1,
+            10_000, 1_000, 1_000, "held", 200, 1, ((1, ROWS),), (), (3,), (), 2,
+            (Won(1, 0, 0, ROWS, 0),), 2.0,
+        )
+        for lease in leases
+    ]  # fmt: skip
 
 
-def _leases(store: Store, numbers: range) -> None:
-    facts = {
-        "account": "alice", "rig": "r", "model": "m", "operation": "embed", "segments": b"\x90",
-        "rows": 64, "work": 64, "difficulty": 64, "issued": 1.0, "deadline": 60.0, "state": "done",
-        "verdict": "accepted",
-    }  # fmt: skip
-    with store.database.write() as connection:
-        connection.execute(insert(schema.lease), [facts | {"id": number} for number in numbers])
+def credits_of(leases: range) -> list[CreditEarned]:
+    return [
+        CreditEarned(lease, 0, 1, "row", "pay", "alice", f"r{lease % 50}", ROWS, ROWS)
+        for lease in leases
+    ]
 
 
-def _seconds(work: Callable[[], object], times: int) -> float:
-    """The median of some runs."""
-    found = []
-    for _ in range(times):
-        began = time.perf_counter()
-        work()
-        found.append(time.perf_counter() - began)
-    return statistics.median(found)
-
-
-def measure(folder: Path, times: int) -> None:
+def open_store(folder: Path) -> Store:
+    """A store whose leases and keys are there; only their accounts matter here."""
     store = Store.open(folder)
     store.recover(lambda *_: (_ for _ in ()).throw(LookupError()))
-    lease = 0
-    print("parts a group   seal, ms   ms a part   hashes, ms   signature, ms   seal / these")
-    for size in GROUPS:
-        sealed = []
-        for _ in range(times):
-            parts = [_part(lease + 1 + number) for number in range(size)]
-            lease += size
-            _leases(store, range(parts[0].lease, lease + 1))
-            earned = [
-                CreditEarned(part.lease, 0, 1, "row", "pay", "alice", "r", 64, 64) for part in parts
-            ]
-            with store.database.write() as connection:
-                began = time.perf_counter()
-                seal(connection, store.signer, parts, earned)
-                sealed.append(time.perf_counter() - began)
-        taken = statistics.median(sealed)
-        leaf = Leaf(1, 0, 64, 64, 1, bytes(32), "alice").hashed()
-        block, node = bytes(85), bytes(65)
+    lease = {
+        "account": "alice", "rig": "r1", "model": "00", "operation": "embed", "segments": b"",
+        "rows": ROWS, "work": ROWS, "difficulty": ROWS, "issued": 1.0, "deadline": 60.0,
+        "state": "done", "verdict": "cleared",
+    }  # fmt: skip
+    with store.database.write() as connection:
+        connection.execute(insert(schema.lease), [{"id": n, **lease} for n in range(LEASES)])
+    return store
 
-        def hashes(count: int = size, block: bytes = block, node: bytes = node) -> None:
-            for _ in range(count):
-                sha256(block).digest()
-                sha256(node).digest()
 
-        hashing = _seconds(hashes, times)
-        signing = _seconds(lambda leaf=leaf: store.signer.sign(leaf), times)
-        print(
-            f"{size:13}   {1e3 * taken:8.2f}   {1e3 * taken / size:9.3f}   {1e3 * hashing:10.3f}"
-            f"   {1e3 * signing:13.3f}   {taken / (hashing + signing):12.1f}"
-        )
-    leaves = [Leaf(n, 0, 64, 64, n, bytes(32), "alice") for n in range(1, GROUPS[-1] + 1)]
-    hashes_of = [leaf.hashed() for leaf in leaves]
-    root = Root(1, len(leaves), len(leaves), tree_root(hashes_of), FIRST_PREVIOUS)
-    signed = SignedRoot(root, store.signer.sign(root.message()))
-    paths = tree_paths(hashes_of, range(len(leaves)))
-    receipts = [
-        Receipt(leaf, index, path, signed)
-        for index, (leaf, path) in enumerate(zip(leaves, paths, strict=True))
+def hashed_and_signed(store: Store, parts: list[PartAccepted]) -> None:
+    """The arithmetic of a seal, without a database."""
+    leaves = [
+        Leaf(part.lease, part.part, part.rows, ROWS, 2_000_000, part.digest, "alice").hashed()
+        for part in parts
     ]
-    key = Ed25519PublicKey.from_public_bytes(store.signer.public_key)
+    root = Root(1, len(leaves), 2_000_000, tree_root(leaves), FIRST_PREVIOUS)
+    root.link()
+    store.signer.sign(root.message())
 
-    def verify(signature: bytes, message: bytes) -> bool:
-        key.verify(signature, message)
-        return True
 
-    began = time.perf_counter()
-    verdict = check(receipts, [signed], verify)
-    taken = time.perf_counter() - began
-    if verdict.failures:
-        raise SystemExit(verdict.failures[0])
-    print(f"checking {len(receipts):,} receipts: {1e6 * taken / len(receipts):.0f} µs each")
-    store.close()
+def microseconds(function: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    function()
+    return (time.perf_counter() - begun) * 1e6
+
+
+def measure(store: Store, plain: sqlite3.Connection, size: int, turns: int, first: int) -> int:
+    """Print a line; returns the first lease that was not used."""
+    seals: list[float] = []
+    limits: list[float] = []
+    writes: list[float] = []
+    for _ in range(turns):
+        leases = range(first, first + size)
+        first += size
+        parts, earned = parts_of(leases), credits_of(leases)
+        limits.append(microseconds(partial(hashed_and_signed, store, parts)))
+        with store.database.write() as connection:
+            seals.append(microseconds(partial(seal, connection, store.signer, parts, earned)))
+        writes.append(microseconds(partial(write_plainly, plain, leases)))
+        plain.commit()
+    sealed, limit, written = map(statistics.median, (seals, limits, writes))
+    print(
+        f"{size:>4} parts a group: seal {sealed:7.0f} µs, {sealed / size:6.1f} µs a part; "
+        f"hashes and signature {limit:6.0f} µs, plain SQL {written:6.0f} µs; "
+        f"{sealed / (limit + written):4.2f} times both"
+    )
+    return first
+
+
+def write_plainly(plain: sqlite3.Connection, leases: range) -> None:
+    """What is read and written in a seal, as SQL alone."""
+    marks = ",".join("?" * len(leases))
+    plain.execute(f"SELECT id, account FROM lease WHERE id IN ({marks})", tuple(leases)).fetchall()
+    found = plain.execute("SELECT * FROM root ORDER BY sequence DESC LIMIT 1").fetchone()
+    sequence = found[0] + 1 if found else 1
+    plain.execute(
+        "INSERT INTO root (sequence, leaves, at, root, previous, signature) VALUES (?,?,?,?,?,?)",
+        (sequence, len(leases), 1, bytes(32), bytes(32), bytes(64)),
+    )
+    plain.executemany(
+        'INSERT INTO receipt (sequence, "index", lease, part, work, account) VALUES (?,?,?,?,?,?)',
+        [(sequence, index, lease, 0, ROWS, "alice") for index, lease in enumerate(leases)],
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--short", action="store_true", help="a second; its figures mean nothing")
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        measure(Path(folder), 3 if arguments.short else 40)
+    parser.add_argument("--folder", type=Path, help="where to write its files")
+    parser.add_argument("--short", action="store_true", help="a few turns")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        store = open_store(Path(folder) / "pool")
+        other = open_store(Path(folder) / "plain")
+        other.close()
+        plain = sqlite3.connect(Path(folder) / "plain" / "inferpool.db")
+        first = 0
+        for size in (1, 4, 16, 64):
+            first = measure(store, plain, size, 5 if options.short else 100, first)
+        plain.close()
+        store.close()
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import sqlalchemy as sa
-from sqlalchemy import insert, select
+from sqlalchemy import bindparam, insert, select
 
 from pool.store import schema
 from pool.store.signing import Signer
@@ -20,6 +20,13 @@ from shares.receipts import (
     tree_root,
 )
 
+# Made once: making a statement takes longer than running it.
+_accounts = select(schema.lease.c.id, schema.lease.c.account).where(
+    schema.lease.c.id.in_(bindparam("leases", expanding=True))
+)
+_last_root = select(schema.root).order_by(schema.root.c.sequence.desc()).limit(1)
+_new_root, _new_receipts = insert(schema.root), insert(schema.receipt)
+
 
 def seal(
     connection: sa.Connection,
@@ -30,9 +37,8 @@ def seal(
     """Write the group's root and the places of its leaves. Its leases must be written already."""
     if not parts:
         return
-    lease = schema.lease.c
-    leases = {part.lease for part in parts}
-    found = connection.execute(select(lease.id, lease.account).where(lease.id.in_(leases)))
+    leases = list({part.lease for part in parts})
+    found = connection.execute(_accounts, {"leases": leases})
     accounts = {row.id: row.account for row in found}
     works: dict[tuple[int, int], int] = {}
     for credit in credits_earned:
@@ -50,9 +56,7 @@ def seal(
         )
         for part in parts
     ]
-    last = connection.execute(
-        select(schema.root).order_by(schema.root.c.sequence.desc()).limit(1)
-    ).first()
+    last = connection.execute(_last_root).first()
     before = None if last is None else _signed(last).root
     root = Root(
         1 if before is None else before.sequence + 1,
@@ -62,17 +66,18 @@ def seal(
         FIRST_PREVIOUS if before is None else before.link(),
     )
     connection.execute(
-        insert(schema.root).values(
-            sequence=root.sequence,
-            leaves=root.leaves,
-            at=root.at,
-            root=root.root,
-            previous=root.previous,
-            signature=signer.sign(root.message()),
-        )
+        _new_root,
+        {
+            "sequence": root.sequence,
+            "leaves": root.leaves,
+            "at": root.at,
+            "root": root.root,
+            "previous": root.previous,
+            "signature": signer.sign(root.message()),
+        },
     )
     connection.execute(
-        insert(schema.receipt),
+        _new_receipts,
         [
             {
                 "sequence": root.sequence,
