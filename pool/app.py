@@ -122,6 +122,11 @@ def build_pool(
     board = Board(policy, store.recover(), clock.now())
     models = Models(store, builtin=config.builtin_models)
     court = Court(config.referee.rigs, config.referee.models)
+    for name in config.referee.models:
+        if models.get(name) is None:
+            _log.warning(
+                "referee.models names no model on offer", model=name, remedy="inferpool model list"
+            )
     referee = Referee(
         models,
         store.block_path,
