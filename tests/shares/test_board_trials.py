@@ -286,3 +286,57 @@ def test_who_is_excused_stays_so_while_its_rig_is_away() -> None:
 
     assert _offences(house, "anna", "ben") == [0, 0]
     assert len(house.excused) >= before
+
+
+@pytest.mark.parametrize("relation", ["group", "payee", "customer", "stranger"])
+def test_only_strangers_are_asked(relation: str) -> None:
+    """Not who stands in the same network, is paid at the same address, or brought the job."""
+    house = _house("cheat", "partner", "customer")
+    apart = {"group": "192.0.2.0/24"} if relation == "group" else {}
+    payees = ("one",) if relation == "payee" else ()
+    cheat = house.connect("cheat", kinds=(FAULTY,), payees=payees, **apart)
+    name = "customer" if relation == "customer" else "partner"
+    partner = house.connect(name, kinds=(FAULTY,), payees=payees, **apart)
+    for rig in (cheat, partner):
+        rig.lies, rig.liar = _faulty, "kind"
+    house.open_job(rows=200, check_budget=BUDGET)
+    house.submit(cheat)
+
+    tried = any(share.trial for share in house.shares.values())
+    assert tried is (relation == "stranger")
+    assert _offences(house, "cheat") == [0 if tried else 1]
+
+
+def test_idle_sybils_are_not_asked_where_an_established_rig_is() -> None:
+    """Twenty of them wait for nothing else than to agree with the cheat."""
+    house = _house("honest")
+    house.disconnect(house.rigs["judge", "r"])
+    cheat = _rig(house, "cheat")
+    house.open_job(rows=4, check_budget=BUDGET)
+    house.connect("judge", kinds=(GOOD,))
+    for n in range(20):
+        _rig(house, f"sybil{n}")
+    honest = _rig(house, "honest", lies=False)
+    assert cheat.leases
+    house.submit(cheat)
+    sybils = [house.rigs[f"sybil{n}", "r"] for n in range(20)]
+    _submit_all(house, *sybils, honest, house.rigs["judge", "r"], rounds=10)
+
+    assert not house.excused
+    assert house.trust["cheat", "r"].isolated == 1
+
+
+def test_a_share_on_trial_is_not_cleared_while_nobody_is_there_to_ask() -> None:
+    """After a restart its witnesses are on their way for up to a minute, longer than it takes to
+    clear a share of which no check is open."""
+    house = _house("anna", "ben")
+    anna, _ = _rig(house, "anna"), _rig(house, "ben")
+    house.open_job(rows=200, check_budget=BUDGET)
+    _submit_all(house, anna, house.rigs["judge", "r"], rounds=3)
+    tried = [share for share in house.shares.values() if share.trial]
+    assert tried
+    house.restart(1.0)
+    for _ in range(30):
+        house.tick(1.0)
+
+    assert {share.verdict for share in tried} == {"accepted"}
