@@ -10,7 +10,6 @@ from __future__ import annotations
 import ipaddress
 import socket
 from base64 import b64encode
-from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -40,7 +39,7 @@ class Webhooks:
         self._store = store
         self._clock = clock
         self._backend = PublicOnly(anywhere=anywhere)
-        self._under_way: dict[str, str] = {}  # {event: its account}
+        self._under_way: set[str] = set()  # events
         self._ended = trio.Event()  # an attempt ended: there is room
 
     async def run(self) -> None:
@@ -60,10 +59,8 @@ class Webhooks:
                 before = set(self._under_way)  # what ends while we read is read as due
                 begun = 0
                 for event in await trio.to_thread.run_sync(self._due):
-                    busy = Counter(self._under_way.values())
-                    room = len(self._under_way) < _AT_ONCE and busy[event.account] < _OF_EACH
-                    if room and event.id not in before:
-                        self._under_way[event.id] = event.account
+                    if len(self._under_way) < _AT_ONCE and event.id not in before:
+                        self._under_way.add(event.id)
                         begun += 1
                         nursery.start_soon(self._attempt, connections, event)
                 if not begun:
@@ -78,7 +75,7 @@ class Webhooks:
             with database.write() as connection:
                 write_events(connection, now)
         with database.read() as connection:
-            # Those under way are due still, and among the first.
+            # Those under way are due still, and the first of their accounts.
             return due_events(connection, now, _OF_EACH, 2 * _AT_ONCE)
 
     async def _attempt(self, connections: httpcore.AsyncConnectionPool, event: Event) -> None:
@@ -91,7 +88,7 @@ class Webhooks:
                 note_attempt(connection, event, problem, self._clock.now())
 
         await trio.to_thread.run_sync(note)
-        del self._under_way[event.id]
+        self._under_way.remove(event.id)
         self._ended.set()
 
     async def _send(self, connections: httpcore.AsyncConnectionPool, event: Event) -> str | None:
