@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 
 from attacks import ATTACKS
 from campaign import Attack, run
+from damage import Outcome
 
 SEED = 3
 ROWS = 2_400
@@ -29,18 +30,18 @@ def scenes() -> dict[str, Attack]:
     return {"none": alone} | {name: _attack(name) for name in COMPANY}
 
 
-def line(name: str, attack: Attack) -> tuple[str, float]:
-    """A line of the table, and its longest wait in virtual seconds."""
+def line(name: str, attack: Attack) -> tuple[str, Outcome]:
+    """A line of the table, in virtual seconds, and what it came to."""
     with TemporaryDirectory() as folder:
         outcome = run(attack, SEED, Path(folder))
     waits = outcome.waits
     at = [waits[len(waits) // 2], waits[min(len(waits) - 1, len(waits) * 99 // 100)], waits[-1]]
     cells = (name, len(waits), *(f"{seconds:.1f} s" for seconds in at), f"{outcome.seconds:.0f} s")
-    return "| " + " | ".join(map(str, cells)) + " |", waits[-1]
+    return "| " + " | ".join(map(str, cells)) + " |", outcome
 
 
 def table() -> tuple[str, float]:
     """The whole of it, and the longest wait."""
     found = [line(name, attack) for name, attack in scenes().items()]
     text = "\n".join((HEAD, *(text for text, _ in found))) + "\n"
-    return text, max(longest for _, longest in found)
+    return text, max(outcome.waits[-1] for _, outcome in found)

@@ -44,18 +44,19 @@ class _Faulty(Engine):
 
 async def _fault(world: World, *, guilty: bool, restart: bool) -> None:
     """Three rigs of the kind are established before the driver is changed; then it is wrong."""
+    world.check_invariants = False  # the board's own tests look at them
     world.customer("carol", 1_000_000)
     good = [world.add_rig(f"good{n}", "rig", 20.0 + n) for n in range(GOOD_RIGS)]
     bad = [world.add_rig(f"bad{n}", "rig", 20.0 + n) for n in range(FAULTY_RIGS)]
     for rig in bad:
         rig.kind = FAULTY
     await world.start_rigs()
-    await (await world.open_job("carol", 1_500)).over.wait()
+    await (await world.open_job("carol", 800)).over.wait()
     for rig in bad:
         rig.crash()
         rig.spoil = _Faulty
         rig.start()
-    job = await world.open_job("carol", 3_000)
+    job = await world.open_job("carol", 1_200)
     if restart:
         done = trio.Event()
         await world.die_at_commit(25, unless=done)
@@ -97,7 +98,7 @@ async def _fault(world: World, *, guilty: bool, restart: bool) -> None:
     assert excused <= _released(world)
     for rig in bad:
         assert rig.running
-    last = await world.open_job("carol", 500)
+    last = await world.open_job("carol", 200)
     await last.over.wait()
     assert not banned
     assert good
