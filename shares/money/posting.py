@@ -13,6 +13,8 @@ Entries = tuple[tuple[str, int], ...]
 EXTERNAL = "external"  # the world outside: negative by what came in
 RESERVE = "reserve"
 FORFEITS = "forfeits"
+POT = "pot"  # released pay that a round divides (pplns)
+POT_FRACTIONS = "pot.fractions"  # what backs the fractions of units that accounts carry
 OPERATOR_FEE = "operator.fee"
 OPERATOR_COST = "operator.cost"
 
@@ -55,6 +57,16 @@ def held(rig: str) -> str:
 def available(account: str) -> str:
     """What can be paid out to a miner."""
     return f"available:{account}"
+
+
+def in_flight(account: str) -> str:
+    """What is on its way to a miner."""
+    return f"payout:{account}"
+
+
+def paid(account: str) -> str:
+    """What a miner was paid, in all."""
+    return f"paid:{account}"
 
 
 def source_code(source: str, job: int) -> str:
@@ -135,6 +147,11 @@ def referee_charged(job: int, units: int) -> Entries:
     return _entries([(escrow_check(job), -units), (OPERATOR_COST, units)])
 
 
+def guilty_referee(job: int, units: int) -> Entries:
+    """Whoever was convicted pays for the runs that did it: forfeits make up for the job's levy."""
+    return _entries([(FORFEITS, -units), (escrow_check(job), units)])
+
+
 def completed(
     account: str, job: int, *, pay: int, check: int, fee: int, unused: int = 0
 ) -> Entries:
@@ -154,6 +171,11 @@ def completed(
     )
 
 
+def refunded(account: str, units: int) -> Entries:
+    """A delivered row was wrong: its customer gets its price back."""
+    return _entries([(FORFEITS, -units), (customer(account), units)])
+
+
 def swept(units: int) -> Entries:
     """Forfeits that no job needs any more."""
     return _entries([(FORFEITS, -units), (RESERVE, units)])
@@ -164,9 +186,50 @@ def released(account: str, rig: str, units: int) -> Entries:
     return _entries([(held(rig), -units), (available(account), units)])
 
 
+def pooled(rig: str, units: int) -> Entries:
+    """Held pay goes to the pot of a round. ``rig`` is ``ACCOUNT.RIG``."""
+    return _entries([(held(rig), -units), (POT, units)])
+
+
+def pot_divided(accounts: Mapping[str, int], kept: int) -> Entries:
+    """A round's pot is paid; ``kept`` backs fractions (below zero: fractions became units)."""
+    return _entries(
+        [
+            (POT, -sum(accounts.values()) - kept),
+            *((available(account), units) for account, units in accounts.items()),
+            (POT_FRACTIONS, kept),
+        ]
+    )
+
+
+def advanced(accounts: Mapping[str, int]) -> Entries:
+    """The reserve pays for accepted shares before their verdict (pps)."""
+    return _move(RESERVE, {available(account): units for account, units in accounts.items()})
+
+
+def repaid(rig: str, units: int) -> Entries:
+    """What a rig was advanced comes back to the reserve out of its cleared pay."""
+    return _entries([(held(rig), -units), (RESERVE, units)])
+
+
 def made_good(account: str, source: str, units: int) -> Entries:
     """The referee was wrong: the operator's ``source`` gives back what a miner lost by it."""
     return _entries([(source, -units), (available(account), units)])
+
+
+def payout_reserved(account: str, units: int) -> Entries:
+    """A payout was begun: nobody else can take these units any more."""
+    return _entries([(available(account), -units), (in_flight(account), units)])
+
+
+def payout_finalised(account: str, units: int) -> Entries:
+    """The miner has the money."""
+    return _entries([(in_flight(account), -units), (paid(account), units)])
+
+
+def payout_returned(account: str, units: int) -> Entries:
+    """A payout was not made and will not be: the units are available again."""
+    return _entries([(in_flight(account), -units), (available(account), units)])
 
 
 def _deposit_code(account: str) -> str:
