@@ -1,9 +1,16 @@
-"""Digests of results: what equality is decided on, computed by the pool itself."""
+"""Results as they are kept, and their digests: what equality is decided on.
+
+A part's record is the values of all its rows, one after the other, then the positions in the part
+of the rows that failed (the model gave a value that is not finite), uint32, little-endian.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from hashlib import blake2b
+from typing import NamedTuple
+
+import numpy as np
 
 DIGEST_BYTES = 16
 _OK = b"\x00"
@@ -27,6 +34,42 @@ def row_digests(data: memoryview, row_bytes: int, failed: Collection[int] = ()) 
         digest.update(view[offset : offset + row_bytes])
         digests.append(digest.digest())
     return b"".join(digests)
+
+
+class RowResult(NamedTuple):
+    """One row's result; the bytes of a row that failed are zero."""
+
+    data: bytes
+    failed: bool
+
+
+def part_record(data: memoryview, failed: Sequence[int]) -> bytes:
+    """The record of a part whose rows' values are ``data``."""
+    return bytes(data) + np.asarray(failed, "<u4").tobytes()
+
+
+def split_record(record: bytes, rows: int, row_bytes: int) -> tuple[memoryview, frozenset[int]]:
+    """The values of a record's ``rows`` rows, and the positions of those that failed.
+
+    Raises ``ValueError`` when it does not hold so many rows.
+    """
+    values = rows * row_bytes
+    if len(record) < values or (len(record) - values) % 4:
+        raise ValueError(f"{len(record)} bytes do not hold {rows} rows of {row_bytes} bytes")
+    failed = np.frombuffer(record, dtype="<u4", offset=values)
+    return memoryview(record)[:values], frozenset(failed.tolist())
+
+
+def rows_of(record: bytes, rows: int, row_bytes: int) -> tuple[RowResult, ...]:
+    """Every row of a record. Raises ``ValueError`` as ``split_record`` does."""
+    return tuple(row_of(record, rows, row_bytes, position) for position in range(rows))
+
+
+def row_of(record: bytes, rows: int, row_bytes: int, position: int) -> RowResult:
+    """One row of a record. Raises ``ValueError`` as ``split_record`` does."""
+    values, failed = split_record(record, rows, row_bytes)
+    start = position * row_bytes
+    return RowResult(bytes(values[start : start + row_bytes]), position in failed)
 
 
 def part_digest(digests: bytes) -> bytes:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from gpu_worker.engine.errors import DeviceLost, EngineError, OutOfMemory
 from gpu_worker.engine.interface import Chunk, Engine
 from gpu_worker.engine.numerics import SUPPORTED
+from gpu_worker.engine.tolerance import distance
 
 __all__ = [
     "SUPPORTED_NUMERICS",
@@ -22,6 +23,7 @@ __all__ = [
     "OutOfMemory",
     "check_canaries",
     "check_golden",
+    "distance",
     "load_engine",
     "quantise",
 ]

@@ -8,6 +8,7 @@ from typing import Any
 from shares.board import (
     checks,
     cutting,
+    doubts,
     invariants,
     jobs,
     leases,
@@ -39,6 +40,7 @@ from shares.board.events import (
     PartSubmitted,
     RefereeAnswered,
     ReserveChanged,
+    ResultsCompared,
     SessionClosed,
     SessionOpened,
     Tick,
@@ -115,6 +117,10 @@ class Board:
         found = self._state.jobs.get(job)
         opened = found.opened.get(block) if found else None
         return opened is not None and any(row in opened.asked for row in rows)
+
+    def holds(self, job: int, block: int) -> bool:
+        """Whether a block is in memory."""
+        return self._state.block(job, block) is not None
 
     def leases(self) -> int:
         """How many shares are in rigs' hands."""
@@ -262,6 +268,7 @@ _HANDLERS: dict[type[Event], Callable[[State, Any], None]] = {
     PartMalformed: results.malformed,
     LeaseReleased: results.released,
     RefereeAnswered: verdicts.answered,
+    ResultsCompared: doubts.compared,
     AppealWon: verdicts.appealed,
     HoldRefuted: verdicts.hold_refuted,
     ExcuseEnded: verdicts.excuse_ended,

@@ -43,6 +43,8 @@ def ended(state: State, check: Check, outcome: str, checker: str) -> None:
     block = state.block(job, number)
     if block is not None and row in block.cases:
         block.cases[row].checks.pop(check.check, None)
+        if block.cases[row].opinions.pop(check.check, None) is not None:
+            state.answerable[check.key] = None
     state.ripe[check.target.lease] = check.target
     state.emit(CheckEnded(check.check, outcome, checker, state.at))
 
@@ -90,6 +92,8 @@ def _checker_is_there(state: State, check: Check) -> bool:
 def put(state: State, check: Check) -> None:
     """Queue it for rigs (it is not queued)."""
     job = state.jobs[check.key[0]]
+    if check.witness is not None:
+        state.asked[check.check] = check
     accounts = state.due.setdefault((job.model, job.operation), {})
     accounts.setdefault(check.target.account, {})[check.check] = check
     job.due_units += price(state, check.key)
@@ -98,12 +102,11 @@ def put(state: State, check: Check) -> None:
 def due(state: State, rig: Rig, kind: tuple[str, str]) -> Iterator[Check]:
     """Checks of one (model, operation) that a rig may compute, oldest first in each account.
 
-    Before them what it is asked as a witness.
+    Before them what it is asked as a witness, or for its opinion.
     """
-    trials = [trial for trial in state.trials.values() if trial.model == kind[0]]
-    for check in [check for trial in trials for check in trial.open.values()]:
-        operation = state.jobs[check.key[0]].operation
-        if check.witness is rig and not check.lessee and operation == kind[1]:
+    for check in [check for check in state.asked.values() if check.witness is rig]:
+        asking = state.jobs[check.key[0]]
+        if (asking.model, asking.operation) == kind:
             yield check
     if not rig.standing.established(state.policy, kind[0]):
         return
@@ -188,6 +191,7 @@ def promised(job: Job) -> int:
 
 
 def _leave_queue(state: State, check: Check) -> None:
+    state.asked.pop(check.check, None)
     job = state.jobs.get(check.key[0])
     if job is None:
         return
@@ -220,7 +224,9 @@ def out_of_patience(state: State) -> None:
         waited = state.at - check.since
         if waited < shortest:
             break  # they are in the order in which they were drawn
-        if check.referred or check.witness is not None:
+        if check.by == "opinion" and waited >= ordinary:
+            ended(state, check, "void", "")
+        if check.referred or check.doubted or check.witness is not None:
             continue
         most = ordinary
         if waited >= ordinary:
@@ -274,16 +280,33 @@ def unclaim(state: State, lease: Lease) -> None:
         if block is not None and row in block.cases:
             case = block.cases[row]
             del case.claims[lease.lease]
+            if case.doubts:
+                state.weighable[case.key] = None
             tidy(block, case)
             if not block.contested:
                 state.unsettled[job] = state.jobs[job]
     lease.claims.clear()
 
 
+def let_go(state: State, case: Case, lease: Lease) -> None:
+    """A case is not about this share any more."""
+    del case.claims[lease.lease]
+    del lease.claims[case.key]
+    state.ripe[lease.lease] = lease
+
+
 def tidy(block: Block, case: Case) -> None:
     """Drop a case that nobody waits for."""
     if not (case.claims or case.recounts):
         block.cases.pop(case.key[2], None)
+
+
+def case_of(block: Block, key: RowKey) -> Case:
+    """The case of a row, opened if need be."""
+    case = block.cases.get(key[2])
+    if case is None:
+        case = block.cases[key[2]] = Case(key)
+    return case
 
 
 def ask(state: State, key: RowKey, rig: Rig, *, urgent: bool) -> Case:
@@ -293,9 +316,7 @@ def ask(state: State, key: RowKey, rig: Rig, *, urgent: bool) -> Case:
     """
     job, number, row = key
     block = state.jobs[job].opened[number]
-    case = block.cases.get(row)
-    if case is None:
-        case = block.cases[row] = Case(key)
+    case = case_of(block, key)
     if row in block.truth:
         state.answerable[key] = None
     elif row not in block.asked:

@@ -135,7 +135,8 @@ class CreditEarned(Record):
 
 @dataclass(frozen=True, slots=True)
 class CheckDrawn(Record):
-    """One row of an accepted part is to be computed again. ``by``: ``rig`` or ``referee``."""
+    """One row of an accepted part is to be computed again. ``by``: ``rig`` or ``referee``, as it
+    was drawn; ``witness`` or ``opinion``: of a row that the referee has computed."""
 
     check: int
     by: str
@@ -149,8 +150,8 @@ class CheckDrawn(Record):
 
 @dataclass(frozen=True, slots=True)
 class CheckEnded(Record):
-    """``matched``, ``guilty`` (the share was wrong), ``accuser_wrong``, ``both_wrong`` or
-    ``void``. ``checker`` is ``account.rig``, ``referee`` or ``""``."""
+    """``matched``, ``guilty`` (the share was wrong), ``accuser_wrong``, ``both_wrong``, ``heard``
+    (an opinion was given) or ``void``. ``checker`` is ``account.rig``, ``referee`` or ``""``."""
 
     check: int
     outcome: str
@@ -421,6 +422,23 @@ class RefereeWanted(Order):
     urgent: bool  # a dispute or the end of a job waits for it
     account: str = ""  # whose shares it is for; "": the pool's own wish
     group: str = ""  # the network block of its rig; "" for none
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonWanted(Order):
+    """Say how near two results of a row are and answer with ``ResultsCompared``.
+
+    Of a model whose honest results differ within its tolerance; both results are durable.
+    ``leases``: the shares that hold them; 0 is the referee, and then the second.
+    """
+
+    model: str
+    operation: str
+    job: int
+    block: int
+    row: int
+    leases: tuple[int, int]
+    digests: tuple[bytes, bytes]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from shares.board.effects import ComparisonWanted
+from shares.nearness import Nearness
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
@@ -73,6 +76,7 @@ class JobOpened(Event):
     row_bytes: int  # bytes of one row's result
     trusted: bool = False  # only rigs on the operator's list see its rows
     assurance_ppm: int = 0  # each row is checked with this chance at least; it is in check_budget
+    exact: bool = True  # honest results are the same bits; else they are near (``shares.nearness``)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,6 +214,13 @@ class RefereeAnswered(Event):
     block: int
     rows: tuple[int, ...]
     digests: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultsCompared(Event):
+    """Answers to orders to compare results, many at once where they come so."""
+
+    found: tuple[tuple[ComparisonWanted, Nearness], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

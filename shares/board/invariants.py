@@ -21,6 +21,7 @@ def check(state: State) -> None:
     _trials(state)
     _queues(state)
     assert not state.effects or not state.answerable, "a case was left undecided"
+    assert not state.weighable, "a doubt was left unweighed"
     assert not state.ripe, "a share was left unjudged"
     assert not state.unsettled, "a job was left unsettled"
     assert not state.referee, "a wish of the referee was left unsaid"
@@ -116,7 +117,13 @@ def _block(state: State, job: Job, block: Block) -> None:
     for row, case in block.cases.items():
         assert case.key == (job.job, block.no, row), name
         assert case.claims or case.recounts, f"{name}: nobody waits for row {row}"
-        assert row in block.asked, f"{name}: the referee was never asked for row {row}"
+        known = row in block.truth and not job.exact
+        assert row in block.asked or known or case.doubts, f"{name}: nobody was asked for row {row}"
+        for doubt in case.doubts:
+            assert doubt.lease.lease in case.claims, f"{name}: a doubt of row {row} is over"
+        for check in case.opinions.values():
+            assert state.checks.get(check.check) is check, name
+            assert row in block.truth, name
         for lease, _ in case.claims.values():
             assert state.leases.get(lease.lease) is lease, name
         for check in case.checks.values():
@@ -167,9 +174,13 @@ def _checks(state: State) -> None:
         if check.referred:
             assert check.key[2] in block.cases, f"{name}: the referee does not know"
             assert check.check not in queued_ids, f"{name} is due and referred"
+        elif check.doubted:
+            doubts = block.cases[check.key[2]].doubts
+            assert any(doubt.check is check for doubt in doubts), f"{name}: its doubt is over"
         else:
             assert (check.check in queued_ids) != (check.check in tasks), f"{name} is nowhere"
     assert queued_ids <= set(state.checks), "a check that ended is due"
+    assert set(state.asked) <= queued_ids, "a witness is asked for what is not due"
 
 
 def _trials(state: State) -> None:

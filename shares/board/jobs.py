@@ -34,6 +34,7 @@ def opened(state: State, event: JobOpened) -> None:
         created=event.at,
         assurance_ppm=event.assurance_ppm,
         trusted=event.trusted,
+        exact=event.exact,
     )
 
 
@@ -55,6 +56,7 @@ def add(
     created: float,
     assurance_ppm: int = 0,
     trusted: bool = False,
+    exact: bool = True,
 ) -> Job:
     """Put a job on the board, none of its blocks open."""
     key = (direct, model, operation)
@@ -85,6 +87,7 @@ def add(
         check_keep=check_budget - levy * state.policy.referee_cap_ppm // PPM,
         assurance_ppm=assurance_ppm,
         trusted=trusted,
+        exact=exact,
         order=(created, job),
         queue=queue,
         customer=customer,

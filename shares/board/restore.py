@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from shares.blocks import Kind, owes
-from shares.board import checks, jobs, leases, recounts, rows, verdicts
+from shares.board import checks, doubts, jobs, leases, recounts, rows, verdicts
 from shares.board.snapshot import OpenJob, Snapshot, StoredLease
 from shares.board.state import CLEARED, DONE, Block, Check, Credit, Lease, State
 from shares.policy import Policy
@@ -35,7 +35,7 @@ def start(state: State, snapshot: Snapshot) -> None:
     """What the restored state asks for."""
     for stored in sorted(snapshot.checks, key=lambda check: check.check):
         target = state.leases.get(stored.lease)
-        asked = stored.by == "witness"  # a trial begins anew
+        asked = stored.by in ("witness", "opinion")  # they are asked anew
         if asked or target is None or state.block(stored.job, stored.block) is None:
             verdicts.void_orphan(state, stored.check)
             continue
@@ -49,7 +49,7 @@ def start(state: State, snapshot: Snapshot) -> None:
     for check in list(state.checks.values()):
         if check.by == "referee":
             checks.refer_check(state, check)
-        elif not check.lessee and not check.referred:
+        elif not (check.lessee or check.referred or check.doubted):
             checks.put(state, check)  # rigs are on their way back; patience ends it
     for share in snapshot.leases:
         if share.trial is not None:
@@ -80,6 +80,7 @@ def _job(state: State, stored: OpenJob) -> None:
         created=stored.created,
         assurance_ppm=stored.assurance_ppm,
         trusted=stored.trusted,
+        exact=stored.exact,
     )
     job.cleared = set(stored.cleared_blocks)
     job.cleared_rows = job.accepted_rows = stored.cleared_rows
@@ -201,7 +202,7 @@ def _set_aside(state: State, lease: Lease, open_checks: dict[tuple[int, int, int
 def _disagreements(
     state: State, lease: Lease, open_checks: dict[tuple[int, int, int], Check]
 ) -> None:
-    """Rows of which a share not yet judged differs from what is recorded: the referee's."""
+    """Rows of which a share not yet judged differs from what is recorded."""
     for segment, begin, stop, share_row in lease.pieces(0, lease.next_row):
         block = state.block(segment.job, segment.block)
         if block is None:
@@ -214,12 +215,6 @@ def _disagreements(
             key = (segment.job, segment.block, row)
             check = open_checks.get(key)
             if segment.kind is Kind.CHECK and check is not None:
-                check.accuser = lease
-                checks.claim(checks.ask(state, key, check.target.rig, urgent=True), lease)
-                checks.refer_check(state, check)
+                doubts.of_check(state, lease, check)
             else:
-                case = checks.ask(state, key, lease.rig, urgent=True)
-                checks.claim(case, lease)
-                winner = state.leases.get(int(block.winner[row]))
-                if winner is not None and winner is not lease:
-                    checks.claim(case, winner)
+                doubts.of_result(state, lease, key, again=True)

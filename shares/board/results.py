@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shares.blocks import Kind, Segment, owes
-from shares.board import checks, leases, progress, rows, trials
+from shares.board import checks, doubts, leases, opinions, progress, rows, trials
 from shares.board.effects import (
     Accepted,
     CreditEarned,
@@ -21,7 +21,7 @@ from shares.board.effects import (
     Won,
 )
 from shares.board.events import LeaseReleased, PartMalformed, PartSubmitted
-from shares.board.state import CLEARED, DONE, Block, Check, Credit, Job, Lease, RowKey, State
+from shares.board.state import DONE, Block, Check, Credit, Job, Lease, RowKey, State
 from shares.results import DIGEST_BYTES, part_digest
 from shares.trust.sampling import (
     CHECK,
@@ -51,9 +51,9 @@ class _Findings:
     pay: dict[tuple[int, str, str], list[int]] = field(default_factory=dict)
     price: int = 0  # the highest of its jobs
     matched: list[Check] = field(default_factory=list)
-    accused: list[Check] = field(default_factory=list)
+    differing: list[Check] = field(default_factory=list)
     decided: list[Check] = field(default_factory=list)  # the referee has spoken on the row
-    heard: list[tuple[Check, bytes]] = field(default_factory=list)  # of witnesses, what they gave
+    heard: list[tuple[Check, bytes]] = field(default_factory=list)  # of witnesses: what it gave
     disputed: list[RowKey] = field(default_factory=list)  # differs from what is recorded
     finished: dict[tuple[int, int], Block] = field(default_factory=dict)  # others hold rows of it
 
@@ -124,17 +124,15 @@ def _accept(state: State, event: PartSubmitted, lease: Lease) -> None:
     _record(state, event, lease, found)
     for check in found.matched:
         checks.ended(state, check, "matched", ".".join(rig.key))
-    for check in found.accused:
-        check.accuser = lease
-        state.note("mismatch", check=check.check, share=check.target.lease, by=lease.lease)
-        checks.claim(checks.ask(state, check.key, check.target.rig, urgent=True), lease)
-        checks.refer_check(state, check)
+    for check in found.differing:
+        doubts.of_check(state, lease, check)
     for check, given in found.heard:
-        trials.heard(state, check, rig, given)
+        hear = opinions.heard if check.trial is None else trials.heard
+        hear(state, check, lease, given)
     for check in found.decided:
         checks.refer_check(state, check)
     for key in found.disputed:
-        _dispute(state, lease, key)
+        doubts.of_result(state, lease, key)
     state.changed[rig.key] = rig
     if lease.state == "open":
         if event.final:
@@ -204,7 +202,8 @@ def _look_at_rows(
     if done.any():
         there = rows.span(start, end)[done]
         equal = (block.digests[there] == mine[done]).all(axis=1)
-        _pay_hedge(state, lease, job, block, there[equal], found)
+        # What is alike without being equal is paid as well: what is not is found out, and lost.
+        _pay_hedge(state, lease, job, block, there[equal] if job.exact else there, found)
         found.disputed += [(job.job, block.no, row) for row in there[~equal].tolist()]
     if block.truth:  # the referee may have spoken on some of these rows
         for row in (np.flatnonzero(block.told[start:end]) + start).tolist():
@@ -267,10 +266,10 @@ def _look_at_check(
             else:
                 found.heard.append((check, mine))
         return
-    if check is not None and not check.accuser:
+    if check is not None and not (check.accuser or check.doubted):
         target = check.target
         same = target.digest(target.find(key)) == mine
-        (found.matched if same else found.accused).append(check)
+        (found.matched if same else found.differing).append(check)
     elif block.state[row] >= DONE and block.digests[row].tobytes() != mine:
         found.disputed.append(key)
 
@@ -427,18 +426,3 @@ def _finish(state: State, lease: Lease) -> None:
     if rate is not None:
         ceiling = rig.ceiling(state.policy)
         leases.set_difficulty(state, rig, retarget(rig.difficulty, rate, ceiling, state.policy))
-
-
-def _dispute(state: State, lease: Lease, key: RowKey) -> None:
-    """The share's row differs from the result that counts, or from the referee's word."""
-    job, number, row = key
-    block = state.jobs[job].opened[number]
-    case = checks.ask(state, key, lease.rig, urgent=True)
-    checks.claim(case, lease)
-    won = int(block.winner[row])
-    winner = state.leases.get(won)
-    if winner is None and block.state[row] == CLEARED:
-        case.cleared = won
-    elif winner is not None and winner is not lease:
-        checks.claim(case, winner)
-    state.note("mismatch", job=job, block=number, row=row, by=lease.lease)

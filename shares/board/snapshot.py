@@ -44,6 +44,7 @@ class OpenJob:
     cleared_work: int = 0  # in cleared blocks
     assurance_ppm: int = 0
     trusted: bool = False
+    exact: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

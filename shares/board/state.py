@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from shares.blocks import Segment, offsets_of, pieces
 from shares.board.effects import Effect, Noted, RefereeWanted, TrustChanged
+from shares.nearness import Nearness
 from shares.policy import Policy
 from shares.results import DIGEST_BYTES
 from shares.trust.sampling import HELD, NEIGHBOUR, PROBATION
@@ -52,6 +53,8 @@ class Block:
     asked: dict[int, None] = field(default_factory=dict)  # rows that the referee computes
     cases: dict[int, Case] = field(default_factory=dict)  # rows that wait for its answer
     trials: dict[int, Trial] = field(default_factory=dict)  # rows that witnesses compute
+    # {(row, a digest, another, whether that is the referee's): what a comparison gave}
+    near: dict[tuple[int, bytes, bytes, bool], Nearness | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         rows = len(self.lengths)
@@ -93,6 +96,7 @@ class Job:
     check_keep: int  # referee runs stop being charged when check_left would fall below this
     assurance_ppm: int  # each row is checked with this chance at least
     trusted: bool  # only rigs on the operator's list see its rows
+    exact: bool  # honest results are the same bits
     order: tuple[float, int]  # creation; the older goes first within an account
     queue: Queue
     customer: Customer
@@ -296,7 +300,7 @@ class Check:
     """One row of an accepted part that is to be computed again."""
 
     check: int
-    by: str  # rig | referee, as it was drawn; witness: asked in a trial
+    by: str  # rig | referee, as it was drawn; witness: asked in a trial; opinion: in a case
     target: Lease
     part: int
     key: RowKey
@@ -305,18 +309,45 @@ class Check:
     accuser: Lease | None = None  # whose result differs
     referred: bool = False  # the referee's to decide
     witness: Rig | None = None  # no other rig may compute it
-    trial: Trial | None = None  # that asks for it
+    trial: Trial | None = None  # that asks for it; None: a case does
+    doubted: bool = False  # a rig computed it; the results are being compared
+
+
+@dataclass(slots=True, eq=False)
+class Doubt:
+    """A share's result of a row is not the same bits as another's."""
+
+    lease: Lease
+    digest: bytes
+    number: int  # the other share
+    other: Lease | None  # it, unless it was cleared and is forgotten
+    against: bytes  # its digest
+    rig: Rig  # whose doing it is if the referee must be asked
+    check: Check | None = None  # that the first one computed of the other
+
+
+@dataclass(slots=True, eq=False)
+class Voice:
+    """A result of a row that counts as an opinion."""
+
+    lease: int
+    rig: Rig
+    digest: bytes
 
 
 @dataclass(slots=True, eq=False)
 class Case:
-    """A row that the referee computes, and who waits for it."""
+    """A row of which results differ, or that the referee computes, and who waits for it."""
 
     key: RowKey
     checks: dict[int, Check] = field(default_factory=dict)
     claims: dict[int, tuple[Lease, int]] = field(default_factory=dict)  # {lease: (it, its row)}
     recounts: dict[int, tuple[Recount, int]] = field(default_factory=dict)  # rejected shares
     cleared: int = 0  # lease, judged, whose cleared result of the row is disputed
+    doubts: list[Doubt] = field(default_factory=list)  # not yet decided
+    polled: bool = False  # further opinions were asked for
+    opinions: dict[int, Check] = field(default_factory=dict)  # of them those not yet given
+    heard: list[Voice] = field(default_factory=list)  # and those given
 
 
 @dataclass(slots=True, eq=False)
@@ -397,6 +428,7 @@ class State:
     away: dict[RigKey, Rig] = field(default_factory=dict)  # with leases and not connected
     hungry: dict[RigKey, Rig] = field(default_factory=dict)  # had room and found nothing
     checks: dict[int, Check] = field(default_factory=dict)
+    asked: dict[int, Check] = field(default_factory=dict)  # of them those that a witness has to do
     # {(model, operation): {account whose share is checked: {check: it}}}, to be leased to rigs
     due: dict[tuple[str, str], dict[str, dict[int, Check]]] = field(default_factory=dict)
     recounts: dict[int, Recount] = field(default_factory=dict)  # {rejected lease: its recount}
@@ -415,6 +447,7 @@ class State:
     effects: list[Effect] = field(default_factory=list)
     changed: dict[RigKey, Rig] = field(default_factory=dict)  # standings to record
     answerable: dict[RowKey, None] = field(default_factory=dict)  # cases whose truth is known
+    weighable: dict[RowKey, None] = field(default_factory=dict)  # cases with doubts to look at
     # {(job, block, urgent): {(network block, account): rows to be asked for its shares}}
     referee: dict[tuple[int, int, bool], dict[tuple[str, str], dict[int, None]]] = field(
         default_factory=dict

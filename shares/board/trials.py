@@ -50,6 +50,8 @@ def begin(state: State, accusation: Accusation) -> bool:
     lease = accusation.lease
     if lease is None or lease.lease not in state.leases:
         return False
+    if not state.jobs[next(iter(accusation.wrong.values()))[0][0]].exact:
+        return False  # two machines' equal falsehoods are not the same bits
     if lease.trial is not None:
         known = lease.trial.accused[lease.lease]
         known.wrong.update(accusation.wrong)
@@ -174,9 +176,9 @@ def _computed(lease: Lease, key: RowKey) -> bool:
         return False
 
 
-def heard(state: State, check: Check, rig: Rig, given: bytes) -> None:
+def heard(state: State, check: Check, lease: Lease, given: bytes) -> None:
     """A witness computed the row."""
-    trial = check.trial
+    rig, trial = lease.rig, check.trial
     assert trial is not None
     job, number, row = trial.key
     block = state.block(job, number)

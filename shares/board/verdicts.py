@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 
 from shares.blocks import owes
-from shares.board import checks, jobs, leases, recounts, rows, trials
+from shares.board import checks, doubts, jobs, leases, opinions, recounts, rows, trials
 from shares.board.effects import (
     AppealGranted,
     CheckEnded,
@@ -38,9 +38,11 @@ from shares.trust.standing import Standing
 
 
 def conclude(state: State) -> None:
-    """Decide what this turn made ripe: cases, trials, shares, jobs."""
-    while state.answerable or state.ripe or state.unsettled or state.trials:
-        if state.answerable:
+    """Decide what this turn made ripe: doubts, cases, trials, shares, jobs."""
+    while state.weighable or state.answerable or state.ripe or state.unsettled or state.trials:
+        if state.weighable:
+            doubts.weigh(state)
+        elif state.answerable:
             _decide(state)
         elif over := trials.ripe(state):
             for trial, verdict in over:
@@ -79,6 +81,7 @@ def answered(state: State, event: RefereeAnswered) -> None:
         block.told[row] = True
         block.truth[row] = event.digests[DIGEST_BYTES * position : DIGEST_BYTES * (position + 1)]
         if row in block.cases:
+            state.weighable[event.job, event.block, row] = None
             state.answerable[event.job, event.block, row] = None
     _charge(state, state.jobs[event.job], work)
 
@@ -97,18 +100,22 @@ def _decide(state: State) -> None:
         del state.answerable[key]
         job, number, row = key
         block = state.block(job, number)
-        case = block.cases.pop(row, None) if block is not None else None
-        if block is None or case is None:
+        case = block.cases.get(row) if block is not None else None
+        if block is None or case is None or row not in block.truth:
             continue
+        right = opinions.right_of(state, block, case)
+        if right is None:
+            continue  # it is answerable again when more is known
+        del block.cases[row]
         sampled = {c.target.lease for c in case.checks.values() if c.by == "referee"}
         found, price = state.jobs[job], state.jobs[job].price
-        for lease, share_row in _refuted(state, block, case):
+        for lease, share_row in _refuted(state, case, right):
             accusation = wrong.setdefault(
                 lease.lease, Accusation(lease.lease, lease.rig, found.model, False, price, lease)
             )
             accusation.by_referee |= lease.lease in sampled
             accusation.wrong[share_row] = (key, lease.digest(share_row), block.truth[row])
-        if case.cleared and block.digests[row].tobytes() != block.truth[row]:
+        if case.cleared and not right[block.digests[row].tobytes()]:
             accusation = cleared.setdefault(
                 case.cleared,
                 Accusation(case.cleared, block.winners[case.cleared], found.model, False, price),
@@ -245,8 +252,12 @@ def appealed(state: State, event: AppealWon) -> None:
     """
     for job, number, row, digest in event.rows:
         block = state.block(job, number)
-        if block is not None and row in block.truth:
+        if block is None or row not in block.truth:
+            continue
+        if state.jobs[job].exact:
             block.truth[row] = digest
+        else:
+            doubts.take_back(state, (job, number, row))
     for was, now in zip(event.before, event.after, strict=True):
         rig = state.rig((event.account, was.rig))
         standing = rig.standing
@@ -261,29 +272,27 @@ def appealed(state: State, event: AppealWon) -> None:
     state.emit(AppealGranted(event.lease, event.units, state.at))
 
 
-def _refuted(state: State, block: Block, case: Case) -> list[tuple[Lease, int]]:
+def _refuted(state: State, case: Case, right: dict[bytes, bool]) -> list[tuple[Lease, int]]:
     """End the case: its checks get their outcome; returns the shares whose row was wrong."""
-    truth = block.truth[case.key[2]]
     for check in list(case.checks.values()):
         accuser = check.accuser
-        right = check.target.digest(check.target.find(case.key)) == truth
         checker = ".".join(accuser.rig.key) if accuser else "referee"
-        if right:
-            outcome = "accuser_wrong" if accuser else "matched"
-        else:
-            row_of_accuser = accuser.find(case.key) if accuser else 0
-            both = accuser is not None and accuser.digest(row_of_accuser) != truth
+        guilty = not right[check.target.digest(check.target.find(case.key))]
+        both = accuser is not None and not right[accuser.digest(accuser.find(case.key))]
+        if guilty:
             outcome = "both_wrong" if both else "guilty"
+        else:
+            outcome = "accuser_wrong" if both else "matched"
         checks.ended(state, check, outcome, checker)
     wrong = []
     for lease, share_row in case.claims.values():
         del lease.claims[case.key]
         state.ripe[lease.lease] = lease
-        if lease.digest(share_row) != truth:
+        if not right[lease.digest(share_row)]:
             wrong.append((lease, share_row))
     for recount, share_row in case.recounts.values():
         recount.waiting.pop(case.key, None)
-        if recount.lease.digest(share_row) != truth:
+        if not right[recount.lease.digest(share_row)]:
             wrong.append((recount.lease, share_row))
     return wrong
 

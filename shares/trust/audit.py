@@ -22,6 +22,10 @@ from shares.trust.sampling import CHECK, REASONS, REFEREE, draw, least_of, rates
 
 _Run = tuple[int, int]
 
+# How checks end of a part that is cleared.
+_FINE = ("matched", "accuser_wrong")
+_OPINION = ("heard", "void")
+
 
 class EpochFacts(msgspec.Struct, frozen=True):
     """An epoch as published. Hashes and keys in hex; ``key`` is ``None`` while it is secret."""
@@ -218,13 +222,15 @@ def _compare(
         failures.append(
             f"{name}: cleared, though witnesses were asked for rows {_few(sorted(asked))}"
         )
+    # So are opinions, for a row on which the referee's word is not clear.
+    asked += Counter(check.row for check in told.checks if check.by == "opinion")
     others = sorted(checked - asked - Counter(drawn_rows))
     if others and not part.suspect:
         failures.append(f"{name}: rows {_few(others)} were checked and not drawn")
     result.others += len(others)
     if part.verdict == "cleared":
         for check in told.checks:
-            if check.outcome not in ("matched", "accuser_wrong"):
+            if check.outcome not in (_OPINION if check.by == "opinion" else _FINE):
                 failures.append(
                     f"{name}: cleared, though its row {check.row} ended as {check.outcome}"
                 )

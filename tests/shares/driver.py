@@ -29,8 +29,10 @@ from shares.board.snapshot import (
     StoredRecount,
 )
 from shares.faults import LEASES, VERDICTS
+from shares.nearness import nearness
 
 MODEL = "m" * 64
+FLOAT_MODEL = "f" * 64  # in a float numerics
 OPERATION = "embed"
 KEY = b"k" * 32
 
@@ -43,6 +45,14 @@ def true_digest(job: int, block: int, row: int) -> bytes:
 def false_digest(job: int, block: int, row: int, liar: str = "") -> bytes:
     """A wrong result; liars who collude use one name."""
     return blake2b(f"false {liar} {job}/{block}/{row}".encode(), digest_size=16).digest()
+
+
+def near_digest(key: tuple[int, int, int], place: float) -> bytes:
+    """The result of a row in a float numerics: so far from the referee's, which is at 0.
+
+    Distances are squares, and the tolerance is 1: honest machines are within ±0.7.
+    """
+    return blake2b(f"{key} at {place}".encode(), digest_size=16).digest()
 
 
 @dataclass
@@ -73,6 +83,7 @@ class PlayedRig:
     difficulty: int = 0
     lies: Callable[[tuple[int, int, int]], bool] = lambda key: False
     liar: str = ""
+    place: float = 0.5  # of its results in a float numerics (see ``near_digest``)
 
 
 @dataclass
@@ -140,6 +151,8 @@ class House:
         self.rigs: dict[tuple[str, str], PlayedRig] = {}
         self.sessions: dict[int, PlayedRig] = {}
         self.asked: list[fx.RefereeWanted] = []  # not yet answered
+        self.comparing: list[fx.ComparisonWanted] = []  # not yet answered
+        self.places: dict[bytes, float] = {}  # {digest in a float numerics: its place}
         self.referee_rows: list[tuple[int, int, int]] = []  # every row it was asked for
         self.next_session = 1
         self.next_request = 1
@@ -240,6 +253,8 @@ class House:
                 case fx.RefereeWanted():
                     self.asked.append(effect)
                     self.referee_rows += [(effect.job, effect.block, r) for r in effect.rows]
+                case fx.ComparisonWanted():
+                    self.comparing.append(effect)
                 case fx.Noted():
                     self.notes.append(effect)
                 case fx.Message():
@@ -316,6 +331,7 @@ class House:
         model: str = MODEL,
         assurance_ppm: int = 0,
         trusted: bool = False,
+        exact: bool = True,
     ) -> list[fx.Effect]:
         """Open a job of ``rows`` rows in ``blocks`` blocks."""
         works = np.full(rows, work, np.int64) if isinstance(work, int) else np.array(work, np.int64)
@@ -344,6 +360,7 @@ class House:
             row_bytes=64,
             assurance_ppm=assurance_ppm,
             trusted=trusted,
+            exact=exact,
         )
         self.jobs[job] = StoredJob(opened, packed)
         return self.handle(opened)
@@ -398,7 +415,13 @@ class House:
         del self.sessions[session]
         return self.handle(ev.SessionClosed(at=self.at, session=session))
 
-    def established(self, account: str, rig: str = "r", held: int = 10**9) -> None:
+    def established(
+        self,
+        account: str,
+        rig: str = "r",
+        held: int = 10**9,
+        models: Sequence[str] = (MODEL,),
+    ) -> None:
         """Give a rig a good record, by restarting the board with it."""
         self.trust[account, rig] = fx.TrustChanged(
             account=account,
@@ -413,7 +436,7 @@ class House:
             offences=0,
             banned_until=0.0,
             row_work=100_000,
-            proved=((MODEL, 10_000_000),),
+            proved=tuple((model, 10_000_000) for model in models),
         )
         self.restart()
 
@@ -435,7 +458,7 @@ class House:
         keys = held.keys
         stop = len(keys) if rows is None else min(len(keys), held.next_row + rows)
         digests = b"".join(
-            false_digest(*key, rig.liar) if rig.lies(key) or place in wrong else true_digest(*key)
+            self.result(rig, key, false=rig.lies(key) or place in wrong)
             for place, key in enumerate(keys[held.next_row : stop], held.next_row)
         )
         effects = self.raw_submit(
@@ -452,6 +475,15 @@ class House:
         if stop == len(keys):
             rig.leases.pop(held.lease, None)
         return effects
+
+    def result(self, rig: PlayedRig, key: tuple[int, int, int], *, false: bool) -> bytes:
+        """The digest of what a rig gives of a row."""
+        if self.jobs[key[0]].opened.exact:
+            return false_digest(*key, rig.liar) if false else true_digest(*key)
+        place = 100.0 if false else rig.place
+        digest = near_digest(key, place)
+        self.places[digest] = place
+        return digest
 
     def raw_submit(
         self,
@@ -500,19 +532,44 @@ class House:
         )
 
     def answer(self) -> None:
-        """The referee answers everything it was asked."""
-        while self.asked:
-            want = self.asked.pop(0)
-            self.at += 1e-6  # no two answers come at one moment
-            self.handle(
-                ev.RefereeAnswered(
-                    at=self.at,
-                    job=want.job,
-                    block=want.block,
-                    rows=want.rows,
-                    digests=b"".join(true_digest(want.job, want.block, r) for r in want.rows),
-                )
+        """The referee answers everything it was asked, and everything is compared."""
+        while self.asked or self.comparing:
+            if self.comparing:
+                self.compare()
+                continue
+            self.say()
+
+    def say(self) -> None:
+        """The referee answers what it was asked first."""
+        want = self.asked.pop(0)
+        self.at += 1e-6  # no two answers come at one moment
+        self.handle(
+            ev.RefereeAnswered(
+                at=self.at,
+                job=want.job,
+                block=want.block,
+                rows=want.rows,
+                digests=b"".join(
+                    true_digest(want.job, want.block, r)
+                    if self.jobs[want.job].opened.exact
+                    else near_digest((want.job, want.block, r), 0.0)
+                    for r in want.rows
+                ),
             )
+        )
+
+    def compare(self) -> None:
+        """Compare what is to be compared first."""
+        want = self.comparing.pop(0)
+        if want.leases[1] == 0:
+            self.places[want.digests[1]] = 0.0
+        one, other = (self.places[digest] for digest in want.digests)
+        for lease, digest in zip(want.leases, want.digests, strict=True):
+            share = self.shares.get(lease)
+            given = b"".join(part.digests for part in share.parts) if share else b""
+            assert digest in [given[at : at + 16] for at in range(0, len(given), 16)] or not lease
+        found = nearness((one - other) ** 2, 1.0, referee=0 in want.leases)
+        self.handle(ev.ResultsCompared(at=self.at, found=((want, found),)))
 
     def work(self, *rigs: PlayedRig, seconds: float = 1.0, limit: int = 10_000) -> None:
         """Let rigs finish a share each, then a tick, until every job is closed."""
@@ -536,6 +593,7 @@ class House:
             rig.session = None
         self.sessions.clear()
         self.asked.clear()
+        self.comparing.clear()
         self.board = Board(self.policy, self.snapshot(), self.at)
         effects = self.board.start(self.at)
         if self.checked:
@@ -586,6 +644,7 @@ class House:
                     check_budget=job.opened.check_budget,
                     assurance_ppm=job.opened.assurance_ppm,
                     trusted=job.opened.trusted,
+                    exact=job.opened.exact,
                     cleared_rows=sum(len(job.blocks[no][0]) for no in job.cleared),
                     cleared_work=sum(int(job.blocks[no][1].sum()) for no in job.cleared),
                 )
@@ -719,7 +778,10 @@ class House:
         rows = self.final_rows(job)
         assert len(rows) == stored.opened.rows
         for (block, row), digest in rows.items() if true else ():
-            assert digest == true_digest(job, block, row), "a false row was cleared"
+            if stored.opened.exact:
+                assert digest == true_digest(job, block, row), "a false row was cleared"
+            else:
+                assert abs(self.places[digest]) <= 4, "a false row was cleared"
         paid = sum(
             credit.amount
             for share, credit in self.credits()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from driver import HeldLease, House, PlayedRig
@@ -15,7 +16,7 @@ from shares.board import events as ev
 POLICY = Policy(probation_shares=0, min_difficulty=100, initial_difficulty=1_000, check_floor_ppm=1)
 
 
-def _tail(policy: Policy = POLICY, **how: int) -> tuple[House, PlayedRig, PlayedRig, int]:
+def _tail(policy: Policy = POLICY, **how: Any) -> tuple[House, PlayedRig, PlayedRig, int]:
     """Slow holds the last share; Fast, ten times as fast, has nothing to do."""
     house = House(policy)
     house.established("slow")

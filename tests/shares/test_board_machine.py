@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import hypothesis.strategies as st
-from driver import House, PlayedRig
+from driver import FLOAT_MODEL, MODEL, House, PlayedRig
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -68,7 +68,8 @@ class BoardMachine(RuleBasedStateMachine):
         )
         self.house = House(policy, reserve=reserve, referee=by_itself)
         for account, rig in sorted(established):
-            self.house.established(account, rig, held=50_000)
+            both = (MODEL, FLOAT_MODEL)
+            self.house.established(account, rig, held=50_000, models=both)
         self.number = 0
         self.liars = False
 
@@ -86,6 +87,7 @@ class BoardMachine(RuleBasedStateMachine):
         account=st.sampled_from(["customer", "other", "ben"]),
         budget=st.integers(0, 3_000),
         price=st.integers(1, 3),
+        exact=st.booleans(),
     )
     def open_job(
         self,
@@ -96,6 +98,7 @@ class BoardMachine(RuleBasedStateMachine):
         account: str,
         budget: int,
         price: int,
+        exact: bool,
     ) -> None:
         if len(self.house.jobs) < 6:
             self.number += 1
@@ -109,6 +112,8 @@ class BoardMachine(RuleBasedStateMachine):
                 direct=direct,
                 check_budget=budget,
                 price=price,
+                exact=exact,
+                model=MODEL if exact else FLOAT_MODEL,
             )
 
     @rule(
@@ -116,11 +121,21 @@ class BoardMachine(RuleBasedStateMachine):
         credit=st.integers(1, 5),
         resumed=st.booleans(),
         kinds=st.sampled_from([(), ("K",), ("L",), ("K", "L")]),
+        place=st.sampled_from([0.0, 0.5, -0.7, 3.0]),
     )
     def connect(
-        self, who: tuple[str, str], credit: int, resumed: bool, kinds: tuple[str, ...]
+        self,
+        who: tuple[str, str],
+        credit: int,
+        resumed: bool,
+        kinds: tuple[str, ...],
+        place: float,
     ) -> None:
         rig = self.house.connect(*who, credit=credit, resumed=resumed, kinds=kinds)
+        rig.place = place
+        if rig.session is not None:
+            event = ev.ModelStaged(at=self.house.at, session=rig.session, model=FLOAT_MODEL)
+            self.house.handle(event)
         if who[0] in LIES:
             self.liars = True
             rig.lies = LIES[who[0]]
@@ -202,6 +217,11 @@ class BoardMachine(RuleBasedStateMachine):
         self.house.answer()
         self.house.asked = asked[1:] + self.house.asked
 
+    @precondition(lambda self: self.house.comparing)
+    @rule()
+    def compare(self) -> None:
+        self.house.compare()
+
     @precondition(lambda self: self.house.jobs)
     @rule(data=st.data(), reason=st.sampled_from(["cancelled", "expired"]))
     def cancel(self, data: st.DataObject, reason: str) -> None:
@@ -267,7 +287,11 @@ class BoardMachine(RuleBasedStateMachine):
             house.disconnect(rig)
         house.tick(100)
         house.tick(200)
-        rigs = [house.connect("zoe"), house.connect("yan")]
+        rigs = [
+            house.connect(name, model[0], model=model)
+            for name in ("zoe", "yan")
+            for model in (MODEL, FLOAT_MODEL)
+        ]
         house.work(*rigs, seconds=3, limit=400)
         for number, job in house.jobs.items():
             if job.closed == "completed":

@@ -11,7 +11,8 @@ from world import SimJob, World
 
 from pool.store import schema
 from pool.store.blockfile import BlockFile
-from pool.store.ledger import balances, check_ledger
+from pool.store.ledger import balances
+from pool.store.ledgeraudit import check_ledger
 from pool.store.moneytable import money_table
 from pool.store.results import missing_rows, read_part, result_runs
 from shares.money import posting

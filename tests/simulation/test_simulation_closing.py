@@ -16,7 +16,8 @@ from pool.closing import close_account
 from pool.settler import settlement_policy
 from pool.store import schema
 from pool.store.closedholds import HoldRow, rows_of_hold
-from pool.store.ledger import balances, check_ledger
+from pool.store.ledger import balances
+from pool.store.ledgeraudit import check_ledger
 from shares.board.effects import HeldForfeited, RowRefuted
 
 HOLD = 40.0

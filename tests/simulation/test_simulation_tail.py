@@ -34,6 +34,7 @@ class Tail:
 
 
 async def a_job_with_one_very_slow_rig(world: World) -> Tail:
+    world.check_invariants = False  # the board's own tests look at them
     world.customer("carol")
     world.add_rigs(16)
     slow = world.add_rig("slow", "rig", SLOWEST)

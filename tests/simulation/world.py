@@ -25,10 +25,12 @@ from simwire import WireEnd, wire
 
 from pool.app import Pool, build_pool
 from pool.batches.admission import counts, reserve_and_pack, store_blocks
+from pool.batches.endpoints import endpoint_of
 from pool.batches.intake import IntakeReport
 from pool.batches.naming import job_place
 from pool.batches.packing import Packer
 from pool.batches.requests import ServedModel
+from pool.computed import Computed
 from pool.config import Config
 from pool.epochs import Epochs
 from pool.referee import compute_rows
@@ -232,7 +234,7 @@ class World:
 
     async def _referee(
         self, text: bytes, files: dict[str, str], operation: str, block: str, rows: Sequence[int]
-    ) -> bytes:
+    ) -> Computed:
         await trio.sleep(len(rows) / REFEREE_ROWS_A_SECOND)
         return compute_rows(text, tuple(sorted(files.items())), operation, block, tuple(rows), 1)
 
@@ -350,15 +352,22 @@ class World:
     # ── jobs ─────────────────────────────────────────────────────────────────
 
     async def open_job(
-        self, customer: str, rows: int, *, direct: bool = False, assurance: str | None = None
+        self,
+        customer: str,
+        rows: int,
+        *,
+        direct: bool = False,
+        assurance: str | None = None,
+        model_name: str = "blake2b",
     ) -> SimJob:
         """Pack, price and open a job of ``rows`` random rows."""
         assert self.pool is not None
-        model = self.pool.models.get("blake2b")
+        model = self.pool.models.get(model_name)
         assert model is not None
         contents = np.random.default_rng([self.seed, len(self.jobs)])
         lengths = contents.integers(1, 9, rows)
-        everything = contents.integers(0, 1 << 32, int(lengths.sum()), dtype=np.uint32)
+        ids = model.manifest.vocabulary
+        everything = contents.integers(0, ids, int(lengths.sum()), dtype=np.uint32)
         tokens = np.split(everything, np.cumsum(lengths)[:-1])
         folder = self.folder / f"packing-{len(self.jobs)}"
         folder.mkdir()
@@ -380,8 +389,8 @@ class World:
                 connection,
                 account=customer,
                 direct=direct,
-                endpoint="/v1/digests",
-                operation="digest",
+                endpoint=endpoint_of(model.manifest.operations) or "/v1/digests",
+                operation=model.manifest.operations[0],
                 model_name=model.name,
                 model=model.digest,
                 state="in_progress",
