@@ -6,9 +6,9 @@ import sqlalchemy as sa
 from sqlalchemy import insert, select, update
 
 from pool.accounts import (
+    PAYOUT_TOKEN_PREFIX,
     Account,
     AccountError,
-    check_address,
     check_name,
     check_role,
     new_token,
@@ -16,8 +16,6 @@ from pool.accounts import (
 )
 from pool.store import schema
 from pool.store.database import Database
-
-_PAYEES = 4  # addresses of an account that count
 
 _COLUMNS = (
     schema.account.c.id,
@@ -58,6 +56,33 @@ def account_by_token(connection: sa.Connection, token: str) -> Account | None:
     return None if found is None else Account(*found)
 
 
+def renew_payout_token(database: Database, name: str, at: float) -> str:
+    """Give a miner a fresh payout token, shown this once; one that it had opens nothing any more.
+
+    It says where the miner is paid and opens nothing else, so that who has a rig's token cannot
+    lead its pay elsewhere. Raises ``AccountError``.
+    """
+    token = new_token(PAYOUT_TOKEN_PREFIX)
+    with database.write() as connection:
+        if need_account(connection, name).role != "miner":
+            raise AccountError(f"account {name!r} is not a miner's: only miners are paid")
+        connection.execute(
+            update(schema.account)
+            .where(schema.account.c.name == name)
+            .values(payout_token_hash=token_hash(token))
+        )
+        audit(connection, at, f"account {name} has a new payout token")
+    return token
+
+
+def account_by_payout_token(connection: sa.Connection, token: str) -> Account | None:
+    """The miner's account, closed or not, whose payouts this token is for."""
+    found = connection.execute(
+        select(*_COLUMNS).where(schema.account.c.payout_token_hash == token_hash(token))
+    ).one_or_none()
+    return None if found is None else Account(*found)
+
+
 def find_account(connection: sa.Connection, name: str) -> Account | None:
     """The account of this name, closed ones included."""
     found = connection.execute(select(*_COLUMNS).where(schema.account.c.name == name)).one_or_none()
@@ -82,44 +107,6 @@ def all_accounts(connection: sa.Connection) -> list[Account]:
     return [Account(*row) for row in rows]
 
 
-def set_payout_address(database: Database, name: str, address: str, at: float) -> None:
-    """From now on the account wants to be paid there. Raises ``AccountError``."""
-    check_address(address)
-    payee = schema.payee
-    with database.write() as connection:
-        if need_account(connection, name).role != "miner":
-            raise AccountError(f"account {name!r} is not a miner's: only miners are paid")
-        current = (payee.c.account == name) & payee.c.until.is_(None)
-        if connection.scalar(select(payee.c.address).where(current)) == address:
-            return
-        connection.execute(update(payee).where(current).values(until=at))
-        connection.execute(insert(payee).values(account=name, since=at, address=address))
-        audit(connection, at, f"account {name} is paid at {address}")
-
-
-def payout_address(connection: sa.Connection, name: str) -> str | None:
-    """Where the account wants to be paid, if it has said so."""
-    payee = schema.payee.c
-    return connection.scalar(
-        select(payee.address).where(payee.account == name, payee.until.is_(None))
-    )
-
-
-def payees_of(connection: sa.Connection, name: str, since: float) -> tuple[str, ...]:
-    """The payout addresses that the account has, or had at some time after ``since``: a few.
-
-    With any number of strangers' addresses it could choose who may not check it.
-    """
-    payee = schema.payee.c
-    found = connection.scalars(
-        select(payee.address)
-        .where(payee.account == name, payee.until.is_(None) | (payee.until > since))
-        .order_by(payee.since.desc())
-        .limit(_PAYEES)
-    )
-    return tuple(sorted(set(found)))
-
-
 def mark_closed(connection: sa.Connection, name: str, at: float) -> None:
     """From now on the account's token opens nothing."""
     connection.execute(
@@ -131,3 +118,12 @@ def mark_closed(connection: sa.Connection, name: str, at: float) -> None:
 def audit(connection: sa.Connection, at: float, what: str, actor: str = "operator") -> None:
     """Note for later who did what."""
     connection.execute(insert(schema.audit_log).values(at=at, actor=actor, what=what))
+
+
+def audit_lines(connection: sa.Connection, last: int) -> list[tuple[float, str, str]]:
+    """(at, actor, what) of the last so many notes, in their order."""
+    log = schema.audit_log.c
+    rows = connection.execute(
+        select(log.at, log.actor, log.what).order_by(log.id.desc()).limit(last)
+    ).all()
+    return [(row.at, row.actor, row.what) for row in reversed(rows)]

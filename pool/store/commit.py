@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy import bindparam, insert, update
+from sqlalchemy import bindparam, insert, select, update
 
 from pool.crashpoints import crash_point
 from pool.store import schema
@@ -204,7 +204,7 @@ def _credits(connection: sa.Connection, records: _Sorted) -> None:
         return
     at = {(part.lease, part.part): part.at for part in records.take(PartAccepted)}
     moments = [r.at for kind in _TIMED for r in records.take(kind)]
-    latest = max(moments, default=0.0)
+    latest = max(moments) if moments else _last_credit(connection)
     rows = []
     for credit in earned:
         row = _fields(credit)
@@ -216,6 +216,12 @@ def _credits(connection: sa.Connection, records: _Sorted) -> None:
     late = {credit.lease for credit in earned} - accepted_now
     if late:
         _late_credits(connection, late)
+
+
+def _last_credit(connection: sa.Connection) -> float:
+    """When the last credit was earned: for one that comes with nothing that has a time."""
+    credit = schema.credit.c
+    return connection.scalar(select(credit.at).order_by(credit.id.desc()).limit(1)) or 0.0
 
 
 def _late_credits(connection: sa.Connection, leases: set[int]) -> None:

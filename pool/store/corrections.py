@@ -51,6 +51,20 @@ def corrected_jobs(connection: sa.Connection) -> dict[int, int]:
     return {number: int(count) for number, count in rows}
 
 
+def unrefunded_corrections() -> sa.Select[Any]:
+    """(job, lease, block, row, units) of corrections that settlement has not seen.
+
+    A row's units are its share's ordinary row at the job's price.
+    """
+    refuted, lease, job = schema.refuted.c, schema.lease.c, schema.job.c
+    units = (lease.work // lease.rows * job.price).label("units")
+    return (
+        _delivered_false(refuted.job, refuted.lease, refuted.block, refuted.row, units)
+        .join(schema.job, job.id == refuted.job)
+        .where(~refuted.refunded)
+    )
+
+
 def _delivered_false(*columns: Any) -> sa.Select[Any]:
     """Refuted rows of shares that stay cleared, but for those whose appeal was won."""
     refuted, lease, appeal = schema.refuted, schema.lease, schema.appeal

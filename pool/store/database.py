@@ -23,7 +23,7 @@ from sqlalchemy.pool import QueuePool
 
 from pool.store.schema import meta, metadata
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 9
 BUSY_SECONDS = 10.0
 
 _log = structlog.get_logger()

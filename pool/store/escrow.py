@@ -42,6 +42,8 @@ class Statement:
     pending: int = 0  # earned by shares without a verdict
     held: int = 0  # cleared and not yet released
     available: int = 0  # to be paid out
+    in_flight: int = 0  # on its way
+    paid: int = 0  # in all, so far
 
 
 def deposit(database: Database, name: str, units: int, at: float) -> int:
@@ -127,6 +129,8 @@ def statements(connection: sa.Connection) -> list[Statement]:
             pending=_of_rigs(found, posting.pending(account.name)),
             held=_of_rigs(found, posting.held(account.name)),
             available=found.get(posting.available(account.name), 0),
+            in_flight=found.get(posting.in_flight(account.name), 0),
+            paid=found.get(posting.paid(account.name), 0),
         )
         for account in all_accounts(connection)
     ]

@@ -1,18 +1,21 @@
 """The ledger: balanced transactions of entries, and what each account code has.
 
-``entry`` is the truth and is only ever added to; ``balance`` is its sum by account code, kept by
-the same transactions. No code but ``external`` (the world outside) may fall below zero.
+``entry`` is the truth and is only ever added to, each entry chained by its hash to the one before;
+``balance`` is its sum by account code, kept by the same transactions. No code but ``external`` (the
+world outside) may fall below zero. ``pool.store.ledgeraudit`` recomputes all of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 
 import sqlalchemy as sa
-from sqlalchemy import func, insert, select
+from sqlalchemy import insert, select
 
 from pool.store import schema
 from pool.store.database import upsert
+from shares.money.chain import FIRST_PREVIOUS, Entry
 from shares.money.posting import EXTERNAL, Entries
 
 
@@ -51,20 +54,47 @@ def post(connection: sa.Connection, kind: str, ref: str, entries: Entries, at: f
     for code, amount in entries:
         if after[code] < 0 and amount < 0 and code != EXTERNAL:
             raise OverdrawnError(code, before[code], -amount)
-    txn = (connection.scalar(select(func.max(table.c.txn))) or 0) + 1
-    connection.execute(
-        insert(table),
-        [
-            {"txn": txn, "kind": kind, "ref": ref, "account_code": c, "amount": a, "at": at}
-            for c, a in entries
-        ],
-    )
+    connection.execute(insert(table), _chained(connection, kind, ref, entries, at))
     upsert(
         connection,
         schema.balance,
         [{"account_code": code, "units": units} for code, units in after.items()],
     )
     return True
+
+
+def _chained(
+    connection: sa.Connection, kind: str, ref: str, entries: Entries, at: float
+) -> list[dict[str, object]]:
+    """The rows of a transaction's entries, each behind the one before."""
+    last = head(connection)
+    seq, previous = last.seq, last.hash
+    rows: list[dict[str, object]] = []
+    for code, amount in entries:
+        seq += 1
+        entry = Entry(seq, last.txn + 1, kind, ref, code, amount, at)
+        previous = entry.hashed(previous)
+        rows.append(asdict(entry) | {"hash": previous})
+    return rows
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The last entry, by which all before it are fixed (see ``shares.money.chain``)."""
+
+    seq: int
+    txn: int
+    hash: bytes
+    at: float
+
+
+def head(connection: sa.Connection) -> Head:
+    """Number 0 and zeros before the first entry."""
+    table = schema.entry.c
+    row = connection.execute(
+        select(table.seq, table.txn, table.hash, table.at).order_by(table.seq.desc()).limit(1)
+    ).first()
+    return Head(row.seq, row.txn, row.hash, row.at) if row else Head(0, 0, FIRST_PREVIOUS, 0.0)
 
 
 def balance(connection: sa.Connection, code: str) -> int:
@@ -96,24 +126,27 @@ def after_prefix(prefix: str) -> str:
     return prefix[:-1] + chr(ord(prefix[-1]) + 1)
 
 
-def check_ledger(connection: sa.Connection) -> None:
-    """Add everything up again. Raises ``LedgerError`` when money came from or went nowhere.
-
-    Every transaction adds up to zero, the balances are what the entries say, and none but
-    ``external`` is below zero.
-    """
-    table = schema.entry
-    total = func.sum(table.c.amount)
-    for row in connection.execute(select(table.c.txn).group_by(table.c.txn).having(total != 0)):
-        raise LedgerError(f"transaction {row.txn} does not add up to zero")
-    summed = {
-        row.account_code: int(row.units)
-        for row in connection.execute(
-            select(table.c.account_code, total.label("units")).group_by(table.c.account_code)
-        )
+def ledger_totals(connection: sa.Connection) -> dict[str, int]:
+    """Units in each kind of place; ``deposited`` is what came in, and all others add up to it."""
+    totals = {
+        "deposited": 0,
+        "customers": 0,
+        "escrow": 0,
+        "pending": 0,
+        "held": 0,
+        "available": 0,
+        "in_flight": 0,
+        "paid": 0,
+        "pot": 0,
+        "operator": 0,
+        "reserve": 0,
+        "forfeits": 0,
     }
-    if summed != balances(connection):
-        raise LedgerError("the balances are not what the entries add up to")
-    for code, units in summed.items():
-        if units < 0 and code != EXTERNAL:
-            raise LedgerError(f"{code} is {units} units below zero")
+    names = {"customer": "customers", "payout": "in_flight"}
+    for code, units in balances(connection).items():
+        if code == EXTERNAL:
+            totals["deposited"] -= units
+        else:
+            kind = code.partition(":")[0].partition(".")[0]
+            totals[names.get(kind, kind)] += units
+    return totals

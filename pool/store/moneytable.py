@@ -69,7 +69,7 @@ def money_table(connection: sa.Connection, job: int) -> MoneyTable:
     for (kind, code), units in moved.items():
         match code.partition(":")[0]:
             case "customer":
-                table.refund += units if kind == "completed" else 0
+                table.refund += units if kind in ("completed", "refunded") else 0
             case "escrow.pay" | "escrow.fee":
                 table.escrow += units
             case "escrow.check":
@@ -153,7 +153,7 @@ def _count(table: MoneyTable, whose: int, units: int, *, gone: str) -> None:
         table.reserve += units
     elif whose == 2:
         table.checks += units
-    elif gone == "released":
+    elif gone:  # released, to the pot, or back to the reserve that had paid it before
         table.available += units
     else:
         table.held += units

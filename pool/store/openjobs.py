@@ -13,14 +13,6 @@ from stratum.manifest import BLAKE2B, Manifest, decode_manifest, encode_manifest
 _BUILTIN = {manifest_digest(encode_manifest(BLAKE2B)): BLAKE2B}
 
 
-def row_bytes_of(connection: sa.Connection, digest: str) -> int:
-    """Bytes of one row's result of the model with this manifest digest.
-
-    Raises ``StoreError`` when the model is not registered.
-    """
-    return manifest_of(connection, digest).row_bytes
-
-
 def manifest_of(connection: sa.Connection, digest: str) -> Manifest:
     """The manifest with this digest, of whatever was ever registered.
 
@@ -42,6 +34,7 @@ def job_opened(connection: sa.Connection, job: int, at: float) -> JobOpened:
     row = connection.execute(select(schema.job).where(schema.job.c.id == job)).one_or_none()
     if row is None:
         raise StoreError(f"there is no job {job}")
+    manifest = manifest_of(connection, row.model)
     return JobOpened(
         at=at,
         job=job,
@@ -54,7 +47,8 @@ def job_opened(connection: sa.Connection, job: int, at: float) -> JobOpened:
         work=row.work,
         price=row.price,
         check_budget=row.check_reserved,
-        row_bytes=row_bytes_of(connection, row.model),
+        row_bytes=manifest.row_bytes,
+        exact=manifest.exact,
         assurance_ppm=row.assurance_ppm,
         trusted=row.trusted,
     )

@@ -15,7 +15,7 @@ from pool.crashpoints import crash_point
 from pool.store import schema
 from pool.store.commit import LOG_END, unpack_segments
 from pool.store.database import Database, meta_value, set_meta
-from pool.store.openjobs import row_bytes_of
+from pool.store.openjobs import manifest_of
 from pool.store.releases import held_by_rig
 from pool.store.reserve import watch_reserve
 from pool.store.resultlog import Position, ResultLog
@@ -80,6 +80,7 @@ def _read(
         select(job).where(job.c.state.in_(OPEN_STATES), job.c.closed.is_(None)).order_by(job.c.id)
     ).all()
     ids = {row.id for row in jobs}
+    manifests = {row.model: manifest_of(connection, row.model) for row in jobs}
     open_blocks = {
         (row.job, row.no): row.object
         for row in _where_in(
@@ -125,7 +126,8 @@ def _read(
                 price=row.price,
                 check_left=max(0, row.check_reserved - spent.get(row.id, 0)),
                 check_budget=row.check_reserved,
-                row_bytes=row_bytes_of(connection, row.model),
+                row_bytes=manifests[row.model].row_bytes,
+                exact=manifests[row.model].exact,
                 assurance_ppm=row.assurance_ppm,
                 trusted=row.trusted,
                 cleared_blocks=frozenset(cleared[row.id]),

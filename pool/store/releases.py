@@ -12,6 +12,7 @@ from sqlalchemy import func, select, update
 from pool.store import schema
 from pool.store.database import Database, meta_value, set_meta
 from pool.store.ledger import balance, balances, post
+from pool.store.pots import add_to_pot
 from shares.money import posting
 
 _LOOKED_AT = "released_at"  # key in meta
@@ -52,72 +53,95 @@ def release_candidates(database: Database, policy: ReleasePolicy, at: float) -> 
     is released.
     """
     since = at - policy.hold_seconds
+    found = []
     with database.read() as connection:
-        held = balances(connection, posting.held(""))
-        trust, account = schema.trust, schema.account
-        rows = connection.execute(select(trust.c.account, trust.c.rig, trust.c.row_work)).all()
-        checked = schema.hold_check.c
-        over = {
-            (row.account, row.rig)
-            for row in connection.execute(
-                select(checked.account, checked.rig)
-                .join(account, account.c.name == checked.account)
-                .where(account.c.closed <= since)
-            )
-        }
-        excused = schema.excuse.c
-        frozen = {
-            (row.account, row.rig)
-            for row in connection.execute(
-                select(excused.account, excused.rig).where(excused.outcome.is_(None))
-            )
-        }
-        found = []
-        for row in rows:
-            if (row.account, row.rig) in frozen:
-                continue
-            units = held.get(posting.held(f"{row.account}.{row.rig}"), 0)
-            minimum = -(-policy.minimum_rows * row.row_work * policy.price // 1_000)
-            if (row.account, row.rig) in over:
-                minimum = 0
-            if units <= minimum:
-                continue
-            recent = _recent(connection, row.account, row.rig, since)
-            free = units - max(minimum, recent)
+        for account, rig, units, minimum in holds_of(connection, policy, since):
+            free = units - max(minimum, _recent(connection, account, rig, since))
             if free > 0:
-                found.append(Release(row.account, row.rig, free))
-        return tuple(found)
+                found.append(Release(account, rig, free))
+    return tuple(found)
+
+
+def holds_of(
+    connection: sa.Connection, policy: ReleasePolicy, since: float
+) -> list[tuple[str, str, int, int]]:
+    """(account, rig, units held, minimum hold) of all whose hold is not frozen.
+
+    ``since``: accounts that were closed before, and whose hold was found right, keep no minimum.
+    """
+    held = balances(connection, posting.held(""))
+    trust, account = schema.trust, schema.account
+    rows = connection.execute(select(trust.c.account, trust.c.rig, trust.c.row_work)).all()
+    checked = schema.hold_check.c
+    over = {
+        (row.account, row.rig)
+        for row in connection.execute(
+            select(checked.account, checked.rig)
+            .join(account, account.c.name == checked.account)
+            .where(account.c.closed <= since)
+        )
+    }
+    excused = schema.excuse.c
+    frozen = {
+        (row.account, row.rig)
+        for row in connection.execute(
+            select(excused.account, excused.rig).where(excused.outcome.is_(None))
+        )
+    }
+    found = []
+    for row in rows:
+        if (row.account, row.rig) in frozen:
+            continue
+        units = held.get(posting.held(f"{row.account}.{row.rig}"), 0)
+        minimum = -(-policy.minimum_rows * row.row_work * policy.price // 1_000)
+        if (row.account, row.rig) in over:
+            minimum = 0
+        found.append((row.account, row.rig, units, minimum))
+    return found
 
 
 def post_releases(
-    database: Database, candidates: Sequence[Release], at: float
+    database: Database, candidates: Sequence[Release], at: float, *, pooled: bool = False
 ) -> tuple[Release, ...]:
-    """Make held pay available; returns what was released (less where less is held by now)."""
+    """Make held pay available; returns what was released (less where less is held by now).
+
+    ``pooled``: it goes to the pot that the next round divides (``pool.store.pots``).
+    """
     with database.write() as connection:
         set_meta(connection, _LOOKED_AT, repr(at))
-        released = [_release(connection, one, at) for one in candidates]
+        released = [_release(connection, one, at, pooled) for one in candidates]
     return tuple(one for one in released if one.units)
 
 
-def _release(connection: sa.Connection, wanted: Release, at: float) -> Release:
-    """Make held pay of one rig available, as much as is wanted and held."""
-    rig = f"{wanted.account}.{wanted.rig}"
+def _release(connection: sa.Connection, wanted: Release, at: float, pooled: bool) -> Release:
+    account, rig = wanted.account, f"{wanted.account}.{wanted.rig}"
     units = min(wanted.units, balance(connection, posting.held(rig)))
+    if pooled:
+        take_held(connection, wanted, "pooled", posting.pooled(rig, units), units, at)
+        add_to_pot(connection, account, units, at)
+    else:
+        entries = posting.released(account, rig, units)
+        take_held(connection, wanted, "released", entries, units, at)
+    return Release(account, wanted.rig, units)
+
+
+def take_held(
+    connection: sa.Connection,
+    of: Release,
+    kind: str,
+    entries: posting.Entries,
+    units: int,
+    at: float,
+) -> None:
+    """Post ``entries``, by which a rig holds ``units`` less."""
     number = connection.scalar(select(func.max(schema.entry.c.seq))) or 0
-    post(
-        connection,
-        "released",
-        f"{rig}:{number + 1}",
-        posting.released(wanted.account, rig, units),
-        at,
-    )
+    post(connection, kind, f"{of.account}.{of.rig}:{number + 1}", entries, at)
     trust = schema.trust
     connection.execute(
         update(trust)
-        .where(trust.c.account == wanted.account, trust.c.rig == wanted.rig)
+        .where(trust.c.account == of.account, trust.c.rig == of.rig)
         .values(held=func.max(0, trust.c.held - units))
     )
-    return Release(wanted.account, wanted.rig, units)
 
 
 def held_by_rig(connection: sa.Connection) -> dict[tuple[str, str], int]:

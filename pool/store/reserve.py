@@ -16,8 +16,11 @@ from shares.money.posting import RESERVE
 
 _SEEN = "reserve_seen"  # key in meta: the last ledger entry that the board was told of
 
-# Entries of these kinds follow from credits, which the board issues and takes back itself.
-BOARD_KINDS = ("accepted.reserve", "returned.reserve", "forfeited.reserve")
+ADVANCED = "advanced"  # the kind of entries that pool.store.advances posts
+
+# Entries of these kinds follow from credits, which the board issues and takes back itself; or the
+# board was told before they were posted.
+BOARD_KINDS = ("accepted.reserve", "returned.reserve", "forfeited.reserve", ADVANCED)
 
 
 def spendable_reserve(connection: sa.Connection) -> int:

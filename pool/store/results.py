@@ -1,25 +1,23 @@
-"""Where a job's results are: runs of rows in the result log, for the processes that read them.
-
-A part's record is the values of all its rows, one after the other, then the positions in the part
-of the rows that failed (the model gave a value that is not finite), uint32, little-endian.
-"""
+"""Where a job's results are: runs of rows in the result log, for the processes that read them."""
 
 from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import sqlalchemy as sa
 from sqlalchemy import select
 
 from pool.store import schema
+from pool.store.commit import unpack_segments
 from pool.store.database import StoreError
 from pool.store.resultlog import LogCorruptError, ResultLog, read_record
+from shares.blocks import pieces
+from shares.results import RowResult, row_of, split_record
 
 CLEARED = ("cleared",)
 ACCEPTED = ("accepted", "cleared")
@@ -146,11 +144,42 @@ def read_part(run: ResultRun, row_bytes: int) -> tuple[memoryview, frozenset[int
         record = read_record(descriptor, run.path, run.offset, run.size)
     finally:
         os.close(descriptor)
-    values = run.part_rows * row_bytes
-    if len(record) < values or (len(record) - values) % 4:
-        raise LogCorruptError(
-            f"{run.path}: the record at offset {run.offset} does not hold {run.part_rows} rows "
-            f"of {row_bytes} bytes"
-        )
-    failed = np.frombuffer(record, dtype="<u4", offset=values)
-    return memoryview(record)[:values], frozenset(failed.tolist())
+    try:
+        return split_record(record, run.part_rows, row_bytes)
+    except ValueError as error:
+        raise LogCorruptError(f"{run.path}: the record at offset {run.offset}: {error}") from None
+
+
+def result_of(
+    connection: sa.Connection,
+    read: Callable[[int, int, int], bytes],
+    lease: int,
+    key: tuple[int, int, int],
+    row_bytes: int,
+) -> RowResult:
+    """What a share gave of a row (job, block, row), whatever became of the share.
+
+    ``read`` (log, offset, size) is the result log's. Raises ``ResultsError`` when it gave nothing,
+    ``LogCorruptError`` when the record is damaged.
+    """
+    job, block, row = key
+    part = schema.part.c
+    packed = connection.scalar(select(schema.lease.c.segments).where(schema.lease.c.id == lease))
+    segments = unpack_segments(packed) if packed is not None else ()
+    for segment, start, stop, share_row in pieces(segments, 0, sum(s.rows for s in segments)):
+        if (segment.job, segment.block) != (job, block) or not start <= row < stop:
+            continue
+        place = share_row + row - start
+        found = connection.execute(
+            select(part.log, part.offset, part.bytes, part.rows, part.first_row)
+            .where(part.lease == lease, part.first_row <= place)
+            .order_by(part.first_row.desc())
+            .limit(1)
+        ).first()
+        if found is not None and place < found.first_row + found.rows:
+            record = read(found.log, found.offset, found.bytes)
+            try:
+                return row_of(record, found.rows, row_bytes, place - found.first_row)
+            except ValueError as error:
+                raise LogCorruptError(f"part of lease {lease}: {error}") from None
+    raise ResultsError(f"lease {lease} gave no result of row {row} of block {block} of job {job}")

@@ -41,6 +41,9 @@ account = Table(
     Column("name", String, nullable=False, unique=True),
     Column("role", String, nullable=False),  # miner | customer | operator
     Column("token_hash", String, nullable=False, unique=True),  # SHA-256 of the token, hex
+    # Of the token that says where a miner is paid, and opens nothing else.
+    Column("payout_token_hash", String, unique=True),
+    Column("payout_minimum", BigInteger, nullable=False, default=0),  # units; the miner's own wish
     Column("created", Float, nullable=False),
     Column("closed", Float),
 )
@@ -51,8 +54,20 @@ payee = Table(
     metadata,
     Column("account", String, primary_key=True),
     Column("since", Float, primary_key=True),
+    Column("kind", String, nullable=False),  # evm | text
     Column("address", String, nullable=False),
+    Column("usable", Float, nullable=False),  # nothing is paid there before
     Column("until", Float),
+)
+
+# That somebody has looked at who an account's owner is: where the paper lies, and its hash.
+attestation = Table(
+    "attestation",
+    metadata,
+    Column("account", String, primary_key=True),
+    Column("reference", String, nullable=False),
+    Column("hash", String, nullable=False),  # SHA-256, hex
+    Column("at", Float, nullable=False),
 )
 
 trust = Table(
@@ -365,9 +380,11 @@ refuted = Table(
     Column("expected", LargeBinary, nullable=False),
     Column("offence", Boolean, nullable=False),
     Column("at", Float, nullable=False),
+    Column("refunded", Boolean, nullable=False, default=False),  # settlement has looked at it
 )
 
 Index("refuted_job", refuted.c.job)
+Index("refuted_unrefunded", refuted.c.lease, sqlite_where=~refuted.c.refunded)
 
 # Wrong rows that were put down to a kind of device: the rig's held pay waits for the operator.
 excuse = Table(
@@ -495,17 +512,18 @@ hold_check = Table(
     Column("at", Float, nullable=False),
 )
 
-# Double entry: the amounts of one transaction add up to zero.
+# Double entry: the amounts of one transaction add up to zero. Only ever added to.
 entry = Table(
     "entry",
     metadata,
-    Column("seq", _Id, primary_key=True),
-    Column("txn", BigInteger, nullable=False, index=True),
+    Column("seq", _Id, primary_key=True, autoincrement=False),  # from 1, without gaps
+    Column("txn", BigInteger, nullable=False, index=True),  # the same
     Column("kind", String, nullable=False),
     Column("ref", String, nullable=False, index=True),
     Column("account_code", String, nullable=False, index=True),
     Column("amount", BigInteger, nullable=False),
     Column("at", Float, nullable=False),
+    Column("hash", LargeBinary, nullable=False),  # over this entry and the hash before it
     UniqueConstraint("kind", "ref", "account_code"),
 )
 
@@ -524,4 +542,102 @@ audit_log = Table(
     Column("at", Float, nullable=False),
     Column("actor", String, nullable=False),
     Column("what", Text, nullable=False),
+)
+
+# ── hardware ─────────────────────────────────────────────────────────────────
+
+# What was cleared of the shares of rigs with one kind of device: see pool.hardware.
+hardware = Table(
+    "hardware",
+    metadata,
+    Column("kind", String, primary_key=True),  # as rigs name their devices
+    Column("model", String, primary_key=True),  # its digest
+    Column("rows", BigInteger, nullable=False),
+    Column("work", BigInteger, nullable=False),
+    Column("seconds", Float, nullable=False),  # of devices with a share in hand
+    Column("joules", Float, nullable=False),  # as rigs report them
+    Column("joules_work", BigInteger, nullable=False),  # work that they were reported for
+)
+
+# ── schemes of pay other than the proportional one ───────────────────────────
+
+# Released pay that went to the pot, in its order: by the last of it a round is divided (pplns).
+pot_share = Table(
+    "pot_share",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("account", String, nullable=False),
+    Column("units", BigInteger, nullable=False),
+    Column("at", Float, nullable=False),
+)
+
+pot_round = Table(
+    "pot_round",
+    metadata,
+    Column("number", _Id, primary_key=True, autoincrement=False),  # its time / round_seconds
+    Column("at", Float, nullable=False),
+    Column("units", BigInteger, nullable=False),
+    Column("window", BigInteger, nullable=False),  # units that counted: less while it fills
+    Column("last", BigInteger, nullable=False),  # the newest pot_share that counted
+)
+
+fraction = Table(
+    "fraction",
+    metadata,
+    Column("account", String, primary_key=True),
+    Column("parts", BigInteger, nullable=False),  # shares.money.apportion.PARTS are a unit
+)
+
+# What the reserve has paid a rig for shares before their verdict and not got back yet (pps).
+advance = Table(
+    "advance",
+    metadata,
+    Column("account", String, primary_key=True),
+    Column("rig", String, primary_key=True),
+    Column("units", BigInteger, nullable=False),
+)
+
+# ── payouts ──────────────────────────────────────────────────────────────────
+
+payout_round = Table(
+    "payout_round",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("opened", Float, nullable=False),
+    Column("closed", Float),  # every account has been looked at
+)
+
+payout = Table(
+    "payout",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("key", String, nullable=False, unique=True),  # what the far side knows it by
+    Column("round", ForeignKey("payout_round.id"), nullable=False),
+    Column("account", String, nullable=False),
+    Column("units", BigInteger, nullable=False),
+    Column("kind", String, nullable=False),  # of the address
+    Column("address", String, nullable=False),
+    # reserved | submitting | submitted | finalised | retryable | manual | returned
+    Column("state", String, nullable=False),
+    Column("version", Integer, nullable=False, default=0),  # steps so far: compare and swap
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("next_at", Float),  # of the next look at it; null: a person's turn, or over
+    Column("carrier", String),  # that handed it over, or is about to
+    Column("document", String),  # the object that says to pay it, where there is one
+    Column("reference", String),  # the far side's
+    Column("reason", String),  # why it waits, or came back
+    Column("created", Float, nullable=False),
+    Column("changed", Float, nullable=False),
+    UniqueConstraint("round", "account"),
+)
+Index("payout_state", payout.c.state, payout.c.id)
+Index("payout_account", payout.c.account, payout.c.id)
+
+# Why an account with enough to be paid was not: what its miner is told.
+payout_wait = Table(
+    "payout_wait",
+    metadata,
+    Column("account", String, primary_key=True),
+    Column("reason", String, nullable=False),
+    Column("since", Float, nullable=False),
 )

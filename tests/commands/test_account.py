@@ -101,6 +101,9 @@ def test_credit_adds_to_a_customer_and_to_the_reserve(facts):
         "pending": 0,
         "held": 0,
         "available": 0,
+        "in_flight": 0,
+        "paid": 0,
+        "pot": 0,
         "operator": 0,
         "reserve": 50,
         "forfeits": 0,
@@ -139,7 +142,15 @@ def test_payouts_show_every_miner_in_words_and_in_json(run, facts):
     assert "alice" in shown.stdout
     assert "carol" not in shown.stdout
     assert facts(command=payouts)["miners"] == [
-        {"account": "alice", "pending": 0, "held": 0, "available": 0, "closed": False}
+        {
+            "account": "alice",
+            "pending": 0,
+            "held": 0,
+            "available": 0,
+            "in_flight": 0,
+            "paid": 0,
+            "closed": False,
+        }
     ]
 
 
@@ -156,8 +167,19 @@ def test_a_payout_address_is_set_and_shown(run):
     assert "no payout address" in run("payout-address", "alice").output
     assert run("payout-address", "alice", "0xabc").output.strip() == "0xabc"
     shown = json.loads(run("payout-address", "alice", "--json").stdout)
-    assert shown == {"account": "alice", "payout_address": "0xabc"}
-    refused = run("payout-address", "alice", "two words")
+    assert (shown["payout_address"], shown["kind"]) == ("0xabc", "text")
+    changed = run("payout-address", "alice", "0xdef").output
+    assert changed.startswith("0xdef  (used from 20")
+    refused = run("payout-address", "alice", "two\nlines")
     assert refused.exit_code == 1
-    assert "no spaces" in refused.output
+    assert "in one line" in refused.output
     assert "account list" in run("payout-address", "nobody").output
+
+
+def test_a_payout_token_and_an_attestation_are_given_by_the_operator(run):
+    run("create", "alice", "--role", "miner")
+    assert run("payout-token", "alice").stdout.startswith("ipp_")
+    assert "no account" in run("payout-token", "nobody").output
+    said = run("attest", "alice", "--reference", "case 17", "--hash", "ab" * 32)
+    assert said.output == "alice is attested: case 17\n"
+    assert "64 hex digits" in run("attest", "alice", "--reference", "x", "--hash", "no").output

@@ -125,6 +125,16 @@ def test_prompts_are_the_folders_and_the_options(add, listed):
     assert listed("none")["default_prompt"] is None
 
 
+def test_a_float_numerics_is_offered_with_a_word_on_what_it_cannot_do(add, listed):
+    done = add("it", "--numerics", "float32", tolerance=2.0**-29)
+
+    assert done.exit_code == 0
+    assert "not the same bits" in done.stderr
+    assert "1.9e-09" in done.stderr
+    assert "no GPU takes its shares" in done.stderr
+    assert listed("it@float32")["numerics"] == "float32"
+
+
 @pytest.mark.parametrize("numerics", ["exact13", "exact8w", "exact8"])
 def test_other_numerics_are_models_of_their_own(add, listed, numerics):
     """Named after them, so that a customer chooses by name."""
@@ -137,8 +147,7 @@ def test_other_numerics_are_models_of_their_own(add, listed, numerics):
 @pytest.mark.parametrize(
     ("options", "fields", "said"),
     [
-        (("--numerics", "float32"), {}, "agree only within a tolerance"),
-        (("--numerics", "bfloat16"), {}, "exact16, exact13, exact8w, exact8"),
+        (("--numerics", "float64"), {}, "float32, float16, bfloat16"),
         (("--numerics", "exact4"), {}, "'exact4' is unknown: choose one of exact16"),
         (("--prompt", "query"), {}, "'query': write NAME=TEXT"),
         (("--prompt", "=x"), {}, "'=x': write NAME=TEXT"),

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from tiny_bert import write_tiny_bert
 
+from gpu_worker.engine import load_engine, quantise
 from pool.cli import cli
 from shares.results import row_digests
-from stratum.manifest import BLAKE2B, encode_manifest, manifest_digest
+from stratum.manifest import BLAKE2B, File, Manifest, encode_manifest, manifest_digest
 
 TEXT = encode_manifest(BLAKE2B)
 ROWS = [[101, 7592, 2088, 102], [101, 102]]
@@ -119,3 +123,57 @@ def test_missing_files_of_the_model_are_named(tmp_path: Path) -> None:
     assert done.exit_code == 1
     assert "weights.safetensors is not at" in done.output
     assert "inferpool worker" in done.output
+
+
+@pytest.fixture(scope="module")
+def in_floats(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest, list[bytes]]:
+    """A small model in a float numerics: its folder, its manifest, the results of the rows."""
+    folder = tmp_path_factory.mktemp("floats")
+    fields = quantise(
+        write_tiny_bert(folder / "model", vocabulary=8_000), folder, numerics="float32"
+    )
+    weights = folder / "weights.safetensors"
+    file = File(name=weights.name, size=weights.stat().st_size, sha256="ab" * 32)
+    manifest = msgspec.convert({**fields, "files": [file]}, Manifest, from_attributes=True)
+    engine = load_engine(json.loads(encode_manifest(manifest)), {weights.name: weights})
+    lengths = np.array([len(row) for row in ROWS], np.uint32)
+    (chunk,) = engine.run("embed", lengths, np.concatenate(ROWS).astype(np.uint32), len(ROWS))
+    engine.close()
+    return folder, manifest, [row.tobytes() for row in chunk.values]
+
+
+@pytest.mark.parametrize(
+    ("tolerances", "status", "said"),
+    [
+        (0.5, 3, "appeal"),
+        (40.0, 0, "computes what the pool expects"),
+        (4.0, 4, "agrees with neither"),
+    ],
+)
+def test_in_a_float_numerics_it_goes_by_how_far_the_result_is(
+    tmp_path: Path,
+    in_floats: tuple[Path, Manifest, list[bytes]],
+    tolerances: float,
+    status: int,
+    said: str,
+) -> None:
+    """No digest is equal to this machine's: within the tolerance is the rig's, far the pool's."""
+    folder, manifest, results = in_floats
+    text = encode_manifest(manifest)
+    rows = []
+    for number, (tokens, result) in enumerate(zip(ROWS, results, strict=True)):
+        right = np.frombuffer(result, "<f4").astype(np.float64)
+        way = np.roll(right, 1) - right * (right @ np.roll(right, 1))
+        way *= np.sqrt(2 * tolerances * manifest.tolerance) / np.linalg.norm(way)
+        given = (right + way).astype("<f4").tobytes()
+        digest = row_digests(memoryview(given), len(given)).hex()
+        encoded = b64encode(given).decode()
+        rows.append(one_row(row=number, tokens=tokens, given=digest, result=encoded))
+    facts = {"model": manifest_digest(text), "manifest": text.decode(), "operation": "embed"}
+    done = replayed(tmp_path, bundle(rows=rows, **facts), "--model", str(folder))
+
+    assert done.exit_code == status, done.output
+    assert said in done.output
+    short = [row | {"result": ""} for row in rows]
+    done = replayed(tmp_path, bundle(rows=short, **facts), "--model", str(folder))
+    assert "fetch the bundle again" in done.output

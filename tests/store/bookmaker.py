@@ -11,7 +11,8 @@ from pool.settlement import Settled, SettlementPolicy, settle
 from pool.store import Group, Store, commit_group, schema
 from pool.store.accounts import create_account
 from pool.store.escrow import deposit, reserve_job
-from pool.store.ledger import balances, check_ledger
+from pool.store.ledger import balances
+from pool.store.ledgeraudit import check_ledger
 from pool.store.moneytable import MoneyTable, money_table
 from shares.blocks import Kind, Segment
 from shares.board.effects import (

@@ -15,9 +15,6 @@ from pool.store.accounts import (
     create_account,
     find_account,
     mark_closed,
-    payees_of,
-    payout_address,
-    set_payout_address,
 )
 from pool.store.escrow import deposit
 from pool.store.ledger import balance
@@ -107,30 +104,3 @@ def test_a_user_is_split_at_its_dot() -> None:
     for wrong in ("alice", "alice.", ".rig", "a.b.c", "Alice.rig", "alice.rig\n"):
         with pytest.raises(ValueError, match=r"ACCOUNT\.RIG"):
             split_user(wrong)
-
-
-def test_a_payout_address_is_remembered_for_a_while_after_it_changed(store: Store) -> None:
-    """Who changes it is no stranger at once to whom it was shared with."""
-    create_account(store.database, "anna", "miner", 1.0)
-    for moment, address in ((10.0, "first"), (20.0, "second"), (30.0, "second")):
-        set_payout_address(store.database, "anna", address, moment)
-    with store.database.read() as connection:
-        assert payout_address(connection, "anna") == "second"
-        assert payees_of(connection, "anna", 19.0) == ("first", "second")
-        assert payees_of(connection, "anna", 20.0) == ("second",)
-        assert payout_address(connection, "ben") is None
-
-
-@pytest.mark.parametrize("address", ["", "with space", "line\nbreak", "é", "x" * 129])
-def test_an_address_that_no_ledger_could_print_is_refused(store: Store, address: str) -> None:
-    create_account(store.database, "anna", "miner", 1.0)
-    with pytest.raises(AccountError, match="payout address"):
-        set_payout_address(store.database, "anna", address, 2.0)
-
-
-def test_only_miners_have_payout_addresses(store: Store) -> None:
-    create_account(store.database, "carol", "customer", 1.0)
-    with pytest.raises(AccountError, match="only miners are paid"):
-        set_payout_address(store.database, "carol", "somewhere", 2.0)
-    with pytest.raises(AccountError, match="account list"):
-        set_payout_address(store.database, "nobody", "somewhere", 2.0)

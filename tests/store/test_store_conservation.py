@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from pool.settlement import SettlementPolicy
 from pool.store import Store
 from pool.store.escrow import deposit
-from pool.store.ledger import check_ledger
+from pool.store.ledgeraudit import check_ledger
 from pool.store.releases import ReleasePolicy
 from pool.store.reserve import spendable_reserve
 from shares.board.effects import CreditEarned, HeldForfeited, RefereePaid

@@ -5,14 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pool.store import Store
-from pool.store.ledger import (
-    LedgerError,
-    OverdrawnError,
-    balance,
-    balances,
-    check_ledger,
-    post,
-)
+from pool.store.ledger import LedgerError, OverdrawnError, balance, balances, post
+from pool.store.ledgeraudit import check_ledger
 
 
 def test_a_transaction_moves_units(store: Store) -> None:

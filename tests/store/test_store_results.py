@@ -93,7 +93,7 @@ def test_a_record_of_another_shape_is_refused(books: Bookmaker) -> None:
     books.judge(books.share("bob.b", job, 0, 10), "cleared")
     ((run,),) = runs_of(books, job).values()
 
-    with pytest.raises(LogCorruptError, match="does not hold 10 rows of 33 bytes"):
+    with pytest.raises(LogCorruptError, match="do not hold 10 rows of 33 bytes"):
         read_part(run, 33)
 
 

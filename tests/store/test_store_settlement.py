@@ -6,15 +6,17 @@ from dataclasses import replace
 
 import pytest
 from bookmaker import Bookmaker
+from sqlalchemy import select
 
 from pool.accounts import AccountError
 from pool.closing import close_account
 from pool.settlement import SettlementPolicy
+from pool.store import schema
 from pool.store.accounts import create_account
 from pool.store.closedholds import mark_clean
 from pool.store.escrow import InsufficientQuotaError, deposit, reserve_job, statements
 from pool.store.releases import Release, ReleasePolicy
-from shares.board.effects import BlockCleared, HeldForfeited, RefereePaid
+from shares.board.effects import BlockCleared, HeldForfeited, RefereePaid, RowRefuted
 from shares.money.price import price_of
 
 
@@ -193,6 +195,72 @@ def test_a_completed_job_leaves_its_escrows_empty(books: Bookmaker) -> None:
     assert (table.held, table.operator, table.reserve, table.refund) == (1_000, 40, 80, 0)
     assert table.accounts["alice"].work == 1_000
     assert table.accounts["alice"].pay == 1_000
+
+
+def test_who_was_convicted_pays_for_the_referees_runs(books: Bookmaker) -> None:
+    """Of the referee's 20 units the runs on two false rows are made up for out of forfeits."""
+    job = books.job(blocks=(1_000,), levy_ppm=100_000)
+    mallory = books.share("mallory.m", job, 0, 100)
+    books.trust("mallory.m", held=0)
+    other = books.job(blocks=(50,))
+    books.judge(books.share("mallory.m", other, 0, 50), "cleared")
+    books.settle()
+    books.commit(
+        RefereePaid(job, 20, 20),
+        *(RowRefuted(mallory, job, 0, row, bytes(16), b"x" * 16, True, 1.0) for row in (3, 4)),
+        HeldForfeited("mallory", "m", 50, 1, "offence", mallory, books.at),
+    )
+    books.judge(mallory, "rejected", forfeit=True)
+    books.judge(books.share("alice.a", job, 0, 1_000), "cleared")
+    books.close(job)
+    books.settle()
+
+    with books.store.database.read() as connection:
+        entry = schema.entry.c
+        moved = {
+            row.account_code: row.amount
+            for row in connection.execute(
+                select(entry.account_code, entry.amount).where(entry.kind == "referee.guilty")
+            )
+        }
+    assert moved == {"forfeits": -2, f"escrow.check:{job}": 2}
+    assert books.balances("operator.cost") == {"operator.cost": 20}
+    assert books.balances("forfeits") == {}
+    assert books.table(job).total == 1_120
+
+
+def test_a_delivered_row_that_was_wrong_is_refunded_once(books: Bookmaker) -> None:
+    """Out of the fine of whoever was wrong, and before the rest of it goes to the reserve."""
+    job = books.job(blocks=(100,))
+    lease = books.share("alice.a", job, 0, 100)
+    books.trust("alice.a")
+    books.judge(lease, "cleared")
+    books.settle()
+    before = books.balances("customer")["customer:carol"]
+    for row in (7, 9):
+        books.commit(
+            RowRefuted(lease, job, 0, row, bytes(16), b"x" * 16, False, books.at),
+            HeldForfeited("alice", "a", 30, row, "wrong_row", lease, books.at),
+        )
+        books.settle()
+    assert books.balances("customer")["customer:carol"] == before + 2
+    assert books.balances("forfeits") == {"forfeits": 58}
+    assert books.table(job).refund == 2
+    books.close(job)
+    books.settle()
+    assert books.balances("forfeits") == {}
+    assert books.table(job).total == 105
+
+
+def test_a_rejected_row_was_not_delivered_and_is_not_refunded(books: Bookmaker) -> None:
+    job = books.job(blocks=(100,))
+    lease = books.share("alice.a", job, 0, 100)
+    books.trust("alice.a")
+    books.commit(RowRefuted(lease, job, 0, 7, bytes(16), b"x" * 16, False, books.at))
+    books.judge(lease, "rejected")
+    books.settle()
+    with books.store.database.read() as connection:
+        assert "refunded" not in set(connection.scalars(select(schema.entry.c.kind)))
 
 
 def test_a_cancelled_job_pays_what_was_done_and_returns_the_rest(books: Bookmaker) -> None:

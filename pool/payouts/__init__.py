@@ -1,0 +1,1 @@
+"""Paying miners: rounds, policies, and what carries a payout to the far side."""
