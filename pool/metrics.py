@@ -25,6 +25,9 @@ from shares.board.effects import (
 from shares.trust.sampling import HELD, least_of
 
 _COMMIT_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
+# A share should take 10 s (shares.target_seconds); its verdict comes seconds or minutes later.
+_SHARE_SECONDS = (0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0, 300.0)
+_VERDICT_SECONDS = (1.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0)
 _GROUP_RECORDS = (1, 4, 16, 64, 256, 1024, 4096)
 
 
@@ -87,6 +90,20 @@ class PoolMetrics:
             buckets=_GROUP_RECORDS,
             registry=registry,
         )
+        self._share = Histogram(
+            "inferpool_share_seconds",
+            "From a share's lease to its last part, of those that were done.",
+            buckets=_SHARE_SECONDS,
+            registry=registry,
+        )
+        self._verdict = Histogram(
+            "inferpool_verdict_seconds",
+            "From a share's lease to its verdict.",
+            buckets=_VERDICT_SECONDS,
+            registry=registry,
+        )
+        self._issued: dict[int, float] = {}  # {lease without a verdict: when it was issued}
+        self._accepted: set[int] = set()  # leases in hand of which a part was accepted
         self.loop_lag = Gauge(
             "inferpool_event_loop_lag_seconds",
             "How late the event loop woke at the last look.",
@@ -100,16 +117,22 @@ class PoolMetrics:
             match record:
                 case LeaseIssued():
                     self._work.labels("dispatched").inc(record.work)
+                    self._issued[record.lease] = record.issued
                 case LeaseEnded():
                     self._leases.labels(record.state, record.fault).inc()
+                    self._ended(record)
                 case PartAccepted():
                     self._parts.inc()
+                    self._accepted.add(record.lease)
                     self._rows.inc(record.rows)
                     self._count_draw(record)
                 case CreditEarned():
                     self._work.labels(f"accepted_{record.kind}").inc(record.work)
                 case ShareJudged():
                     self._shares.labels(record.state, record.reason).inc()
+                    issued = self._issued.pop(record.lease, None)
+                    if issued is not None:
+                        self._verdict.observe(record.at - issued)
                 case CheckEnded():
                     by = "referee" if record.checker == "referee" else "rig"
                     self._checks.labels(by, record.outcome).inc()
@@ -122,6 +145,14 @@ class PoolMetrics:
                     self._jobs.labels(record.state).inc()
                 case _:
                     pass
+
+    def _ended(self, record: LeaseEnded) -> None:
+        issued = self._issued.get(record.lease)
+        if issued is not None and record.state == "done":
+            self._share.observe(record.at - issued)
+        if record.lease not in self._accepted:
+            self._issued.pop(record.lease, None)  # it gets no verdict
+        self._accepted.discard(record.lease)
 
     def _count_draw(self, part: PartAccepted) -> None:
         bought = 0

@@ -7,6 +7,7 @@ from typing import Any
 from pool.batches.endpoints import labels_of
 from pool.core import Core
 from pool.gateway import Gateway
+from pool.ledgerwatch import LedgerWatch
 from pool.metrics import Sample
 from pool.models import Models
 from pool.referee import Referee
@@ -85,7 +86,7 @@ def overview(core: Core, gateway: Gateway, models: Models, referee: Referee) -> 
     }
 
 
-def samples(core: Core, gateway: Gateway, referee: Referee) -> list[Sample]:
+def samples(core: Core, gateway: Gateway, referee: Referee, watch: LedgerWatch) -> list[Sample]:
     """What is kept outside the metrics themselves, read at each scrape."""
     totals = core.board.totals()
     counted = gateway.statistics
@@ -118,9 +119,16 @@ def samples(core: Core, gateway: Gateway, referee: Referee) -> list[Sample]:
             "Connected rigs that the operator named as the referee's.",
             gateway.court.present,
         ),
+        Sample(
+            "inferpool_ledger_violations",
+            "1 when the ledger was found not to add up, or to be altered; always 0.",
+            watch.violations,
+        ),
+        Sample("inferpool_ledger_entries", "Ledger entries that were recomputed.", watch.entries),
         Sample("inferpool_referee_rows_total", "Rows the referee computed.", referee.rows),
         Sample("inferpool_referee_seconds_total", "Time it computed.", referee.seconds),
     ]
+    found.extend(_money(watch))
     for name, text, label, counts in (
         (
             "inferpool_connections_refused_total",
@@ -151,3 +159,15 @@ def samples(core: Core, gateway: Gateway, referee: Referee) -> list[Sample]:
             Sample(name, text, count, ((label, value),)) for value, count in counts.items()
         )
     return found
+
+
+def _money(watch: LedgerWatch) -> list[Sample]:
+    """Where all units are, and payouts by state, as they were at the last look."""
+    units = "inferpool_ledger_units", "Units by where they are; deposited is what came in."
+    payouts = "inferpool_payouts", "Payouts that are not over, by state."
+    on_the_way = "inferpool_payout_units", "Units of payouts that are not over, by state."
+    return [
+        *(Sample(*units, value, (("place", place),)) for place, value in watch.units.items()),
+        *(Sample(*payouts, n, (("state", state),)) for state, (n, _) in watch.payouts.items()),
+        *(Sample(*on_the_way, n, (("state", state),)) for state, (_, n) in watch.payouts.items()),
+    ]
