@@ -7,7 +7,7 @@ PEERS  := $(VENV)-conformance
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-long soak attacks attacks-short conformance check bench \
-	bench-short bench-peers bench-peers-short format clean
+	bench-short bench-peers bench-peers-short claims-peer format clean
 
 help:
 	@echo "make demo    set up, then run a pool, three rigs and a real model on real text"
@@ -37,6 +37,13 @@ $(VENV)/.dev: $(VENV)/.run
 
 demo: $(VENV)/.run
 	$(BIN)/inferpool demo
+
+# The npm package that claim trees are compared with; without it that test skips.
+claims-peer: tests/claims/node_modules
+
+tests/claims/node_modules: tests/claims/package.json
+	npm install --silent --no-package-lock --no-audit --no-fund --prefix tests/claims
+	@touch $@
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
@@ -75,6 +82,7 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tests/documents.py
+	$(BIN)/python grafana/generate.py --check
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .
@@ -95,10 +103,12 @@ $(PEERS)/.bench: $(PEERS)/.peers requirements/peers.txt
 bench-peers: $(PEERS)/.bench
 	$(PEERS)/bin/python benchmarks/engine_peers.py
 	$(PEERS)/bin/python benchmarks/engine_quality.py
+	$(PEERS)/bin/python benchmarks/float_court.py
 
 bench-peers-short: $(PEERS)/.bench
 	$(PEERS)/bin/python benchmarks/engine_peers.py --short
 	$(PEERS)/bin/python benchmarks/engine_quality.py --short
+	$(PEERS)/bin/python benchmarks/float_court.py --short
 
 clean:
 	rm -rf $(VENV) $(PEERS) build *.egg-info

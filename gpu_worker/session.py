@@ -80,6 +80,7 @@ class Session:
         self._book = book
         self._models = models
         self._telemetry = telemetry
+        self._joules_before = telemetry.joules
         self._host = host
         # A share may come before the answer that ends another: twice the credit is no fault.
         self._most_shares = 2 * credit
@@ -160,6 +161,7 @@ class Session:
                 first_row=part.first_row,
                 final=part.final,
                 outcome=pack_outcome(part.values, part.failed),
+                joules=self._telemetry.joules - self._joules_before,
             )
             self._submitted[request] = (part, trio.current_time())
             self._in_flight_bytes += part.values.nbytes

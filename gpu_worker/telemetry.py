@@ -83,6 +83,11 @@ class Telemetry:
     devices: list[DeviceTelemetry] = field(default_factory=list)
     """One for each device, in the order of ``DeviceSpec.index``."""
 
+    @property
+    def joules(self) -> float:
+        """Energy that all devices used since the rig started, as far as sensors tell."""
+        return sum(device.energy_joules for device in self.devices)
+
 
 _REASONS_KEPT = 32
 

@@ -19,6 +19,8 @@ from pool.appeals import Appeals
 from pool.batches.runner import BatchRunner
 from pool.clock import Clock
 from pool.closedholds import ClosedHolds
+from pool.comparisons import Comparisons
+from pool.computed import Computed
 from pool.config import Config
 from pool.core import Core, verdicts_in
 from pool.court import Court
@@ -26,17 +28,20 @@ from pool.epochs import Epochs
 from pool.gateway import Gateway
 from pool.http import HttpDeps, create_app
 from pool.http.server import HttpServer
+from pool.ledgerwatch import LedgerWatch
 from pool.metrics import PoolMetrics
 from pool.models import Models
 from pool.overview import overview, samples
+from pool.payouts.office import Office, PayoutError, PayoutRunner
 from pool.quarantines import Quarantines
 from pool.referee import Compute, Referee
 from pool.settler import Settler
 from pool.store import Store, StoreError
 from pool.store.accounts import find_account
+from pool.store.payees import Payee, changed_payees
 from pool.webhooks import Webhooks
 from shares.board import Board
-from shares.board.effects import Record
+from shares.board.effects import Record, RefereeWanted
 from stratum.server import open_listeners, parse_address
 
 _log = structlog.get_logger("pool")
@@ -62,7 +67,9 @@ class Pool:
     gateway: Gateway
     epochs: Epochs
     settler: Settler
+    ledger_watch: LedgerWatch
     quarantines: Quarantines
+    comparisons: Comparisons
     appeals: Appeals
     closed_holds: ClosedHolds
     metrics: PoolMetrics
@@ -82,7 +89,9 @@ class Pool:
             nursery.start_soon(self.quarantines.run)
             await nursery.start(self._keep_epochs)
             nursery.start_soon(self.referee.run)
+            nursery.start_soon(self.comparisons.run)
             nursery.start_soon(self.settler.run)
+            nursery.start_soon(self.ledger_watch.run)
             nursery.start_soon(self.appeals.run)
             nursery.start_soon(self.closed_holds.run)
             task_status.started()
@@ -143,18 +152,29 @@ def build_pool(
         high_water=config.commit_high_water_bytes,
         inline=inline,
     )
-    referee.answer = core.referee_answered
+    comparisons = Comparisons(core, models)
+    core.compare, core.on_block_dropped = comparisons.want, comparisons.forget
+
+    def answered(order: RefereeWanted, rows: tuple[int, ...], computed: Computed) -> None:
+        comparisons.keep(order, rows, computed)
+        core.referee_answered(order, rows, computed.digests)
+
+    referee.answer = answered
     referee.wanted = lambda order, rows: board.awaits(order.job, order.block, rows)
     gateway = Gateway(core, models, court, config.stratum, config.http)
     settler = Settler(core, config)
     quarantines = Quarantines(core, gateway)
-    metrics = PoolMetrics(registry or CollectorRegistry(), lambda: samples(core, gateway, referee))
+    watch = LedgerWatch(core)
+    metrics = PoolMetrics(
+        registry or CollectorRegistry(), lambda: samples(core, gateway, referee, watch)
+    )
 
     def committed(records: list[Record]) -> None:
         metrics.committed(records)
         if verdicts_in(records):
             settler.wake()
         quarantines.committed(records)
+        gateway.hardware.committed(records)
 
     core.on_records = committed
     core.committer.observe = metrics.group_written
@@ -168,9 +188,13 @@ def build_pool(
         gateway=gateway,
         epochs=epochs or Epochs(store, config.trust.epoch_seconds, policy),
         settler=settler,
+        ledger_watch=watch,
         quarantines=quarantines,
-        appeals=Appeals(core, referee),
-        closed_holds=ClosedHolds(core, referee, config.trust.hold_seconds, config.money.price),
+        comparisons=comparisons,
+        appeals=Appeals(core, referee, comparisons),
+        closed_holds=ClosedHolds(
+            core, referee, comparisons, config.trust.hold_seconds, config.money.price
+        ),
         metrics=metrics,
     )
 
@@ -185,10 +209,11 @@ async def run_pool(config: Config, folder: Path, base: Path) -> None:
     except (OSError, ValueError, StoreError) as error:
         raise StartError(str(error)) from error
     try:
+        office = Office(store, config.payouts, base)
         pool = build_pool(config, store)
         async with trio.open_nursery() as nursery:
-            await _serve(pool, nursery, tls, stratum_address, http_address)
-    except (StoreError, OSError) as error:
+            await _serve(pool, nursery, tls, stratum_address, http_address, office)
+    except (StoreError, OSError, PayoutError) as error:
         raise StartError(str(error)) from error
     finally:
         store.close()
@@ -200,6 +225,7 @@ async def _serve(
     tls: ssl.SSLContext | None,
     stratum_address: tuple[str, int],
     http_address: tuple[str, int],
+    office: Office,
 ) -> None:
     stopping = trio.Event()
     nursery.start_soon(_watch_signals, stopping)
@@ -219,12 +245,16 @@ async def _serve(
             clock=pool.clock,
             registry=pool.metrics.registry,
             overview=pool.overview,
+            tell=pool.gateway.tell,
         )
     )
     async with trio.open_nursery() as parts:
         await parts.start(pool.run_core)
         parts.start_soon(runner.run)
         parts.start_soon(webhooks.run)
+        parts.start_soon(pool.gateway.hardware.run)
+        if office.carrier is not None:
+            parts.start_soon(PayoutRunner(office, pool.clock).run)
         parts.start_soon(_watch_writers, pool)
         parts.start_soon(_watch_loop, pool)
         parts.start_soon(server.serve, app)
@@ -274,6 +304,7 @@ async def _watch_signals(stopping: trio.Event) -> None:
 async def _watch_writers(pool: Pool) -> None:
     """Commands are a second writer: what they changed reaches the running pool."""
     seen = await pool.core.in_thread(pool.store.database.data_version)
+    looked = pool.clock.now()
     while True:
         await trio.sleep(1.0)
         version = await pool.core.in_thread(pool.store.database.data_version)
@@ -284,6 +315,15 @@ async def _watch_writers(pool: Pool) -> None:
             await pool.quarantines.look()
             for account in await pool.core.in_thread(_closed_of, pool, pool.gateway.accounts()):
                 pool.gateway.drop_account(account)
+            now = pool.clock.now()
+            for account, payee in (await pool.core.in_thread(_payees, pool, looked)).items():
+                pool.gateway.tell(account, payee.news())
+            looked = now
+
+
+def _payees(pool: Pool, since: float) -> dict[str, Payee]:
+    with pool.store.database.read() as connection:
+        return changed_payees(connection, since)
 
 
 def _closed_of(pool: Pool, names: set[str]) -> list[str]:

@@ -7,11 +7,14 @@ from collections import defaultdict
 import structlog
 import trio
 
+from pool.comparisons import Comparisons
+from pool.computed import Computed
 from pool.core import Core
 from pool.referee import Referee
 from pool.store.appeals import OpenAppeal, Relief, end_appeal, open_appeals, relief
 from shares.board.effects import RefereeWanted
 from shares.board.events import AppealWon, RigRecord
+from shares.nearness import Nearness
 from shares.trust.record import Record
 
 _log = structlog.get_logger("pool.appeals")
@@ -24,8 +27,9 @@ PATIENCE_SECONDS = 300.0  # for one appeal; then the others have their turn
 class Appeals:
     """Decides what waits, one after the other; what a crash interrupts is decided anew."""
 
-    def __init__(self, core: Core, referee: Referee) -> None:
+    def __init__(self, core: Core, referee: Referee, comparisons: Comparisons) -> None:
         """``referee`` computes; the board behind ``core`` lifts what followed from an error."""
+        self._comparisons = comparisons
         self._core = core
         self._referee = referee
         self._granted: set[int] = set()  # told to the board, perhaps not yet durable
@@ -60,7 +64,8 @@ class Appeals:
                 appeal.model, appeal.operation, job, block, tuple(sorted(given)), urgent=False
             )
             if right:
-                right = await self._referee.compute(order) == given
+                found = await self._referee.compute(order)
+                right = await self._core.in_thread(self._alike, order, appeal.lease, given, found)
         now = self._core.clock.now()
         _log.info(
             "appeal decided",
@@ -93,6 +98,15 @@ class Appeals:
                 await trio.sleep(_DURABLE_SECONDS)
         else:
             await self._core.in_thread(self._end, appeal.lease, "upheld", now)
+
+    def _alike(
+        self, order: RefereeWanted, lease: int, given: dict[int, bytes], found: dict[int, Computed]
+    ) -> bool:
+        """Whether the referee gives now what the rig gave."""
+        return all(
+            self._comparisons.says(order, row, found[row], lease, digest) is Nearness.ALIKE
+            for row, digest in given.items()
+        )
 
     def _is_decided(self, lease: int) -> bool:
         with self._core.store.database.read() as connection:

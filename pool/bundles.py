@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from typing import Any
 
 from pool.batches.ports import ModelRegistry
 from pool.store import Store
 from pool.store.rejections import rejection, tokens_of
+from pool.store.results import result_of
 from shares.replay import BUNDLE_VERSION
 
 
@@ -23,6 +25,13 @@ def replay_bundle(
     if found is None or not found.refuted:
         return None
     tokens = tokens_of(store.block_path, found.refuted)
+    manifest = models.by_digest(found.model).manifest
+    results = [b""] * len(tokens)
+    if not manifest.exact:
+        with store.database.read() as connection:
+            keys = [(row.job, row.block, row.row) for row in found.refuted]
+            read, size = store.log.read, manifest.row_bytes
+            results = [result_of(connection, read, lease, key, size).data for key in keys]
     return {
         "object": "replay_bundle",
         "version": BUNDLE_VERSION,
@@ -37,7 +46,8 @@ def replay_bundle(
                 "tokens": ids,
                 "given": row.given.hex(),
                 "expected": row.expected.hex(),
+                "result": b64encode(result).decode(),
             }
-            for row, ids in zip(found.refuted, tokens, strict=True)
+            for row, ids, result in zip(found.refuted, tokens, results, strict=True)
         ],
     }

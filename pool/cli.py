@@ -15,6 +15,10 @@ _COMMANDS = {
     "quarantine": "pool.commands.quarantine:quarantine_command",
     "status": "pool.commands.status:status",
     "payouts": "pool.commands.payouts:payouts",
+    "ledger": "pool.commands.ledger:ledger",
+    "lab": "pool.commands.lab:lab",
+    "payout": "pool.commands.payout:payout",
+    "statement": "pool.commands.statement:statement",
     "verify": "pool.commands.verify:verify",
     "audit": "pool.commands.audit:audit_command",
     "replay": "pool.commands.replay:replay",
@@ -22,6 +26,7 @@ _COMMANDS = {
     "doctor": "gpu_worker.commands.doctor:doctor",
     "bench": "gpu_worker.commands.bench:bench",
     "submit": "pool.commands.submit:submit",
+    "hardware": "pool.commands.hardware:hardware",
     "demo": "pool.commands.demo:demo",
 }
 
@@ -45,10 +50,12 @@ def cli() -> None:
     """A mining pool whose work is AI inference.
 
     \b
-    Operators:  init, serve, model, account, quarantine, status, payouts
-    Miners:     worker, doctor, bench, verify, audit, replay
-    Customers:  submit
-    Everybody:  demo
+    Operators:  init, serve, model, account, quarantine, status, payouts,
+                ledger, lab
+    Miners:     worker, doctor, bench, payout, statement, verify,
+                audit, replay
+    Customers:  submit, statement
+    Everybody:  demo, hardware
     """
 
 

@@ -8,11 +8,13 @@ from collections import defaultdict
 import structlog
 import trio
 
+from pool.comparisons import Comparisons
 from pool.core import Core
 from pool.referee import Referee
 from pool.store.closedholds import ClosedHold, HoldRow, holds_to_check, mark_clean, rows_of_hold
 from shares.board.effects import RefereeWanted
 from shares.board.events import HoldRefuted
+from shares.nearness import Nearness
 
 _log = structlog.get_logger("pool.closedholds")
 
@@ -23,13 +25,21 @@ PATIENCE_SECONDS = 1_800.0  # for one hold; then the others have their turn
 class ClosedHolds:
     """Checks one hold after the other, when the referee has nothing urgent to do."""
 
-    def __init__(self, core: Core, referee: Referee, hold_seconds: float, price: int) -> None:
+    def __init__(
+        self,
+        core: Core,
+        referee: Referee,
+        comparisons: Comparisons,
+        hold_seconds: float,
+        price: int,
+    ) -> None:
         """``hold_seconds``: how long after its closing an account's holds are looked at.
 
         ``price``: units a unit of work, by which a fine goes.
         """
         self._core = core
         self._referee = referee
+        self._comparisons = comparisons
         self._hold_seconds = hold_seconds
         self._price = price
         # When the board was told of wrong rows: what follows must be posted before the next look.
@@ -58,7 +68,8 @@ class ClosedHolds:
             with store.database.read() as connection:
                 return rows_of_hold(connection, store.has_block, account, rig)
 
-        wrong, checked = [], 0
+        wrong: list[tuple[HoldRow, bytes]] = []
+        checked = 0
         by_block: dict[tuple[str, str, int, int], list[HoldRow]] = defaultdict(list)
         covers, gone = await self._core.in_thread(covered)
         now = self._core.clock.now()
@@ -69,13 +80,12 @@ class ClosedHolds:
         for (model, operation, job, block), rows in by_block.items():
             numbers = tuple(sorted({row.row for row in rows}))
             order = RefereeWanted(model, operation, job, block, numbers, urgent=False)
-            truth = await self._referee.compute(order)
-            if any(truth[row.row] != row.digest for row in rows):
+            found = await self._wrong(order, rows)
+            if found:
                 # Nobody can appeal for a closed account: only what is wrong twice counts.
-                again = await self._referee.compute(order)
-                truth = {row: again[row] for row in numbers}
+                found = await self._wrong(order, rows)
             checked += len(numbers)
-            wrong += [(row, truth[row.row]) for row in rows if truth[row.row] != row.digest]
+            wrong += found
         now = self._core.clock.now()
         _log.info("hold checked", account=account, rig=rig, rows=checked, wrong=len(wrong))
         if wrong:
@@ -89,6 +99,22 @@ class ClosedHolds:
             )
         else:
             await self._core.in_thread(self._mark_clean, account, rig, checked, now)
+
+    async def _wrong(
+        self, order: RefereeWanted, rows: list[HoldRow]
+    ) -> list[tuple[HoldRow, bytes]]:
+        """Those that are far from what the referee computes, with its digests."""
+        computed = await self._referee.compute(order)
+
+        def compare() -> list[tuple[HoldRow, bytes]]:
+            says = self._comparisons.says
+            return [
+                (row, truth.digests)
+                for row, truth in ((row, computed[row.row]) for row in rows)
+                if says(order, row.row, truth, row.lease, row.digest) is Nearness.FAR
+            ]
+
+        return await self._core.in_thread(compare)
 
     def _mark_clean(self, account: str, rig: str, rows: int, at: float) -> None:
         with self._core.store.database.write() as connection:

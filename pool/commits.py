@@ -61,6 +61,7 @@ class Committer:
     _messages: deque[_Waiting] = field(default_factory=deque)
     _work: trio.Event = field(default_factory=trio.Event)
     _idle: trio.Event = field(default_factory=trio.Event)
+    _written: trio.Event = field(default_factory=trio.Event)  # one more group is durable
     waiting_bytes: int = 0
     # A thread of its own: however many requests read the database, commits do not wait for them.
     _thread: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(1))
@@ -99,6 +100,12 @@ class Committer:
         """Nothing waits to be written."""
         return not self._records and self._durable == self._sequence - 1
 
+    async def durable(self) -> None:
+        """Wait until what was recorded so far is durable."""
+        sequence = self._sequence if self._records else self._sequence - 1
+        while self._durable < sequence:
+            await self._written.wait()
+
     async def flushed(self) -> None:
         """Wait until nothing waits to be written."""
         while not self.settled:
@@ -133,6 +140,8 @@ class Committer:
             while self._messages and self._messages[0].sequence <= sequence:
                 self.release(self._messages.popleft().message)
             self.committed(group.records)
+            self._written.set()
+            self._written = trio.Event()
             if self.settled:
                 self._idle.set()
                 self._idle = trio.Event()

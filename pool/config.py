@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -91,6 +91,30 @@ class MoneyConfig(_Section, frozen=True, kw_only=True):
     fee_ppm: _Ppm = 20_000
     referee_cap_ppm: _Ppm = 200_000
     settle_seconds: _Seconds = 1.0
+    scheme: Literal["proportional", "pplns", "pps"] = "proportional"
+    round_seconds: Annotated[int, msgspec.Meta(ge=60)] = 3_600
+    pplns_window: _Positive = 1_000_000_000
+
+
+class PolicyConfig(_Section, frozen=True, kw_only=True):
+    """One of the operator's rules about payouts, with its settings."""
+
+    name: str
+    settings: dict[str, Any] = {}
+
+
+class PayoutsConfig(_Section, frozen=True, kw_only=True):
+    """How and when miners are paid."""
+
+    carrier: Literal["none", "csv", "json", "http", "claims"] = "none"
+    address: Literal["text", "evm"] = "text"
+    minimum: _Positive = 1_000_000
+    every_seconds: Annotated[float, msgspec.Meta(ge=1)] = 86_400.0
+    address_hold_seconds: _Seconds = 86_400.0
+    multiplier: _Positive = 1
+    url: str = ""
+    secret_file: str = ""
+    policies: tuple[PolicyConfig, ...] = ()
 
 
 class BatchesConfig(_Section, frozen=True, kw_only=True):
@@ -120,6 +144,7 @@ class Config(_Section, frozen=True, kw_only=True):
     shares: SharesConfig = SharesConfig()
     trust: TrustConfig = TrustConfig()
     money: MoneyConfig = MoneyConfig()
+    payouts: PayoutsConfig = PayoutsConfig()
     batches: BatchesConfig = BatchesConfig()
     referee: RefereeConfig = RefereeConfig()
     builtin_models: bool = True
@@ -201,6 +226,13 @@ def parse_config(text: str, name: str = FILE_NAME) -> Config:
                 f"{name}: referee.rigs names {rig[:80]!r}: write ACCOUNT.RIG, such as "
                 '["house.judge"]'
             ) from None
+    payouts = config.payouts
+    if payouts.carrier == "claims" and payouts.address != "evm":
+        raise ConfigError(f'{name}: payouts.carrier "claims" needs payouts.address = "evm"')
+    if payouts.carrier == "http" and not payouts.url.startswith(("https://", "http://")):
+        raise ConfigError(f"{name}: payouts.url must begin with https:// (or http://)")
+    if payouts.carrier == "http" and not payouts.secret_file:
+        raise ConfigError(f"{name}: payouts.secret_file must name a file with the shared secret")
     if bool(config.referee.rigs) != bool(config.referee.models):
         raise ConfigError(f"{name}: referee.rigs and referee.models go together")
     return config
@@ -306,6 +338,35 @@ fee_ppm = 20000
 referee_cap_ppm = 200000
 # How often accepted work is turned into ledger entries.
 settle_seconds = 1.0
+# How pay is divided: "proportional" (each unit of verified work has its price), "pplns" (released
+# pay is pooled, and each round divides the pot over the last pplns_window units of work), or "pps"
+# (the reserve pays accepted shares of rigs with their minimum hold at once, and carries the risk).
+# A window should be the work of 20 rounds or more: what a miner gains by choosing its hours is a
+# round's part of it. `inferpool lab --config .` shows what each scheme would have paid.
+scheme = "proportional"
+round_seconds = 3600
+pplns_window = 1000000000
+
+[payouts]
+# How miners are paid: "csv" or "json" (a document for a treasurer), "http" (an endpoint of yours),
+# "claims" (a Merkle claim tree for a contract), or "none".
+carrier = "none"
+# What an address is: "text" (whatever your treasurer reads) or "evm" (0x…, with its checksum).
+address = "text"
+# Who has less than this (units), or less than the miner wishes, waits for a later round.
+minimum = 1000000
+every_seconds = 86400.0
+# A changed address is used only after this time.
+address_hold_seconds = 86400.0
+# What one unit is in the smallest unit of what you pay in.
+multiplier = 1
+# Of "http": where, and a file with the secret that signs requests, relative to this file.
+url = ""
+secret_file = ""
+# Rules that are asked before each payout, such as
+# [{name = "block-list", settings = {file = "/etc/inferpool/blocked.txt"}},
+#  {name = "cap", settings = {units = 1000000000, days = 30}}]
+policies = []
 
 [batches]
 max_lines = 100000000

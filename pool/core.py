@@ -28,6 +28,7 @@ from shares.board.effects import (
     BlockDropped,
     BlockWanted,
     Cancel,
+    ComparisonWanted,
     Disconnect,
     Effect,
     JobClosed,
@@ -100,6 +101,8 @@ class Core:
         self._high_water = high_water
         self._inline = inline
         self.on_records: Callable[[list[Record]], None] = lambda _: None
+        self.compare: Callable[[ComparisonWanted], None] = lambda _: None
+        self.on_block_dropped: Callable[[int, int], None] = lambda _job, _block: None
         self.aside = SetAside(store.folder)
         self._outboxes: dict[int, Outbox] = {}  # {session: outbox}
         self._accounts: dict[int, str] = {}  # {session: account}
@@ -160,12 +163,15 @@ class Core:
                     self._wanted.send_nowait(effect)
                 case RefereeWanted():
                     self._referee.want(effect)
+                case ComparisonWanted():
+                    self.compare(effect)
                 case PayloadDropped():
                     self.committer.drop(effect.payload)
                 case BlockDropped():
                     block = self._blocks.pop((effect.job, effect.block), None)
                     if block is not None:
                         block.close()
+                    self.on_block_dropped(effect.job, effect.block)
                 case Noted():
                     _log.info(effect.what, **dict(effect.facts))
         self._regulate()

@@ -17,9 +17,9 @@ import structlog
 import trio
 from numpy.typing import NDArray
 
+from pool.computed import NOTHING, Computed
 from pool.models import RegisteredModel
 from pool.store.blockfile import BlockFile
-from shares.results import DIGEST_BYTES
 
 _log = structlog.get_logger("pool.court")
 
@@ -53,14 +53,14 @@ class _Task:
     lease: int
     model: str
     rows: int
-    digests: bytearray = field(default_factory=bytearray)
+    computed: Computed = NOTHING
     parts: int = 0
     problem: str = ""
     news: trio.Event = field(default_factory=trio.Event)
 
     @property
     def over(self) -> bool:
-        return bool(self.problem) or len(self.digests) == DIGEST_BYTES * self.rows
+        return bool(self.problem) or len(self.computed) == self.rows
 
     def tell(self) -> None:
         self.news.set()
@@ -140,20 +140,26 @@ class Court:
         return task.model if task is not None else None
 
     def answered(
-        self, session: int, lease: int, part: int, first_row: int, *, final: bool, digests: bytes
+        self,
+        session: int,
+        lease: int,
+        part: int,
+        first_row: int,
+        *,
+        final: bool,
+        computed: Computed,
     ) -> bool:
         """A part came; ``False`` when it does not follow what came before: it counts for nothing,
         and the rows are asked again."""
         task = self._task(session, lease)
         if task is None:
             return False
-        rows = len(digests) // DIGEST_BYTES
-        known = len(task.digests) // DIGEST_BYTES
+        rows, known = len(computed), len(task.computed)
         fits = part == task.parts and first_row == known and known + rows <= task.rows
         if not fits or final != (known + rows == task.rows):
             self._fail(self._seats[session], "out_of_order")
             return False
-        task.digests += digests
+        task.computed += computed
         task.parts += 1
         task.tell()
         return True
@@ -185,8 +191,8 @@ class Court:
         operation: str,
         block: Path,
         rows: Sequence[int],
-    ) -> bytes:
-        """Digests of rows of a block, 16 bytes a row, by whichever named rig gives them all.
+    ) -> Computed:
+        """Rows of a block, by whichever named rig gives them all.
 
         Waits until one does: what fails is nobody's loss but time.
         """
@@ -201,7 +207,7 @@ class Court:
             seat.task = None
             self._free()
             if not task.problem:
-                return bytes(task.digests)
+                return task.computed
             _log.warning("a referee's rig did not answer", rig=seat.user, problem=task.problem)
             seat.bench.take_back(task.lease)
             await trio.sleep(_AGAIN_SECONDS)

@@ -35,6 +35,10 @@ NAMES = frozenset(
         "settlement.begun",
         "settlement.before_commit",
         "settlement.committed",
+        # Payouts (pool/payouts/).
+        "payout.before_commit",
+        "payout.committed",
+        "payout.handed_over",
         # Customers' batches (pool/batches/).
         "upload.before_commit",
         "upload.committed",

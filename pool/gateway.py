@@ -18,11 +18,14 @@ from numpy.typing import NDArray
 
 import stratum
 from pool.accounts import Account, split_user
+from pool.computed import Computed
 from pool.config import HttpConfig, StratumConfig
 from pool.core import Core
 from pool.court import Court
+from pool.hardware import Hardware, Meter, meter_of
 from pool.models import Models, RegisteredModel
-from pool.store.accounts import account_by_token, payees_of
+from pool.store.accounts import account_by_token
+from pool.store.payees import Payee, payee_of, payees_of
 from shares.board.effects import (
     Accepted,
     Cancel,
@@ -42,7 +45,7 @@ from shares.board.events import (
     PartMalformed,
     SessionOpened,
 )
-from shares.results import row_digests
+from shares.results import part_record, row_digests, rows_of
 from stratum import messages as wire
 from stratum.arrays import pack_rows, unpack_outcome
 from stratum.errors import ArrayError, Code, ConnectionClosed, ProtocolViolation
@@ -88,6 +91,7 @@ class Gateway:
         self.models = models
         self.court = court
         self.config = config
+        self.hardware = Hardware(core)
         self.statistics = GatewayStatistics()
         self.stopping = False
         self.http_port = http_port
@@ -159,6 +163,12 @@ class Gateway:
             for model in models:
                 session.announce(model)
 
+    def tell(self, account: str, text: str) -> None:
+        """Show ``text`` to the operator of the account's rigs."""
+        for session in self._sessions.values():
+            if session.account == account:
+                session.tell(text)
+
     def accounts(self) -> set[str]:
         """The accounts that have rigs here now."""
         return {session.account for session in self._sessions.values()}
@@ -219,6 +229,7 @@ class _Session:
         self._credit = 1
         self._suggested = 0
         self.kinds: tuple[str, ...] = ()
+        self._meter = Meter()
         self._resumed = False
         self._authorised = False
         self.judges = False  # a rig that the operator named as the referee's: not the board's
@@ -253,6 +264,7 @@ class _Session:
                 self._credit = max(1, min(_MAX_CREDIT, message.credit))
                 # A rig that names a session has its shares still, whichever boot it is from.
                 self._resumed = bool(message.session)
+                self._meter = meter_of((device.kind for device in message.devices), now)
                 self.kinds = tuple(dict.fromkeys(device.kind for device in message.devices))
                 self.connection.accept(message, [self._gateway.new_name(), self._resumed])
             case wire.Authorize():
@@ -328,15 +340,18 @@ class _Session:
             },
         )
 
-    def _look_up(self, token: str) -> tuple[Account | None, tuple[str, ...]]:
-        """Whose token it is, and where they are paid.
+    def _look_up(self, token: str) -> tuple[Account | None, tuple[str, ...], Payee | None]:
+        """Whose token it is, and where they are paid: all addresses that count, and the present.
 
         A new address makes nobody a stranger while pay of before it may be held.
         """
         since = self._core.clock.now() - self._core.board.policy.hold_seconds
         with self._core.store.database.read() as connection:
             account = account_by_token(connection, token)
-            return account, payees_of(connection, account.name, since) if account else ()
+            if account is None:
+                return None, (), None
+            name = account.name
+            return account, payees_of(connection, name, since), payee_of(connection, name)
 
     async def _authorise(self, message: wire.Authorize) -> None:
         outcomes = self._gateway.statistics.authorisations
@@ -349,7 +364,7 @@ class _Session:
             outcomes["bad_user"] += 1
             self.connection.refuse(message, Code.UNAUTHORIZED, "bad_user", str(error))
             return
-        account, payees = await self._core.in_thread(self._look_up, message.token)
+        account, payees, payee = await self._core.in_thread(self._look_up, message.token)
         if account is None or account.name != account_name or account.role != "miner":
             # One answer for all three: a name must not be probed for without its token.
             outcomes["bad_token"] += 1
@@ -405,6 +420,8 @@ class _Session:
             )
         )
         self.log.info("rig connected", credit=self._credit)
+        if payee is not None and payee.usable > self._core.clock.now():
+            self.tell(payee.news())
         for model in self._gateway.models.list():
             self.announce(model)
         self.tell_quarantined(self._gateway.quarantined)
@@ -416,7 +433,11 @@ class _Session:
                 text = (
                     f"quarantined: {kind} gets no shares of model {model} until the pool lifts it"
                 )
-                self.connection.queue(wire.ShowMessage(0, text))
+                self.tell(text)
+
+    def tell(self, text: str) -> None:
+        """Show ``text`` to the rig's operator."""
+        self.connection.queue(wire.ShowMessage(0, text))
 
     def announce(self, model: RegisteredModel) -> None:
         """Tell the rig of a model, so that its weights are staged before its first share.
@@ -467,6 +488,7 @@ class _Session:
             return
         if message.final:
             self._lease_models.pop(message.lease, None)
+        self._gateway.hardware.submitted(self._meter, message.lease, message.joules)
         self._core.submit(
             self.number,
             request=message.id,
@@ -488,7 +510,7 @@ class _Session:
             return
         manifest = self._gateway.models.by_digest(digest).manifest
         try:
-            _, digests, _ = read_outcome(message.outcome, manifest.dtype, manifest.width)
+            record, digests, rows = read_outcome(message.outcome, manifest.dtype, manifest.width)
         except ArrayError as error:
             self._gateway.statistics.malformed[error.reason] += 1
             court.failed(self.number, message.lease, error.reason)
@@ -500,7 +522,9 @@ class _Session:
             message.part,
             message.first_row,
             final=message.final,
-            digests=digests,
+            computed=Computed(
+                digests, () if manifest.exact else rows_of(record, rows, manifest.row_bytes)
+            ),
         )
         if taken:
             self.connection.accept(message)
@@ -576,7 +600,7 @@ def read_outcome(outcome: wire.Outcome, dtype: str, width: int) -> tuple[bytes, 
     rows = len(values)
     data = outcome.values.data
     digests = row_digests(data, data.nbytes // rows, frozenset(failed))
-    return bytes(data) + np.asarray(failed, "<u4").tobytes(), digests, rows
+    return part_record(data, failed), digests, rows
 
 
 def _time(at: float) -> str:

@@ -9,8 +9,11 @@ import structlog
 from structlog.typing import Processor
 
 
-def configure_logs(level: str) -> None:
-    """Set structlog up for this process. ``level``: debug, info, warning or error."""
+def configure_logs(level: str, *, lasting: bool = True) -> None:
+    """Set structlog up for this process. ``level``: debug, info, warning or error.
+
+    ``lasting``: loggers keep what they find now.
+    """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -30,5 +33,5 @@ def configure_logs(level: str) -> None:
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
+        cache_logger_on_first_use=lasting,
     )

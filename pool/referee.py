@@ -1,6 +1,7 @@
 """The referee: the pool's own engine. It settles disputes and draws its own sample.
 
-It runs in a process of its own, is handed files and row numbers, and answers with digests.
+It runs in a process of its own, is handed files and row numbers, and answers with digests, and
+with the results themselves where honest ones are not the same bits.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ import structlog
 import trio
 import trio_parallel
 
+from pool.computed import NOTHING, Computed
 from pool.court import Court
 from pool.models import Models, RegisteredModel
 from pool.refereequeue import Answer as RunAnswer
 from pool.refereequeue import RefereeQueue, Run, Wanted
 from pool.store.blockfile import BlockFile
 from shares.board.effects import RefereeWanted
-from shares.results import DIGEST_BYTES, row_digests
+from shares.results import part_record, row_digests, rows_of
+from stratum.manifest import decode_manifest
 
 _log = structlog.get_logger("pool.referee")
 
@@ -31,8 +34,9 @@ _AGAIN_SECONDS = 1.0
 
 _MOST_SECONDS = 60.0  # between two attempts at an order that fails again and again
 
-Answer = Callable[[RefereeWanted, tuple[int, ...], bytes], None]
-Compute = Callable[[bytes, dict[str, str], str, str, Sequence[int]], Awaitable[bytes]]
+Answer = Callable[[RefereeWanted, tuple[int, ...], Computed], None]
+Compute = Callable[[bytes, dict[str, str], str, str, Sequence[int]], Awaitable[Computed]]
+Serve = Callable[[RefereeWanted, tuple[int, ...]], Awaitable[Computed]]
 
 
 class _Desk:
@@ -78,7 +82,7 @@ class Referee:
         self._rows_per_run = rows_per_run
         self._threads = threads
         self._own, self._named = _Desk(), _Desk()
-        self.answer: Answer = lambda _order, _rows, _digests: None
+        self.answer: Answer = lambda _order, _rows, _computed: None
         self.wanted: Wanted = lambda _order, _rows: True
         self.rows = 0
         self.seconds = 0.0
@@ -90,17 +94,16 @@ class Referee:
 
     def want(self, order: RefereeWanted) -> None:
         """Queue an order of the board's; ``answer`` gets what comes of it, in pieces."""
-        self._queue(order, lambda rows, digests: self.answer(order, rows, digests), self.wanted)
+        self._queue(order, lambda rows, computed: self.answer(order, rows, computed), self.wanted)
 
-    async def compute(self, order: RefereeWanted) -> dict[int, bytes]:
-        """Compute an order of somebody else's; returns {row of the block: digest}."""
-        found: dict[int, bytes] = {}
+    async def compute(self, order: RefereeWanted) -> dict[int, Computed]:
+        """Compute an order of somebody else's; returns {row of the block: it}."""
+        found: dict[int, Computed] = {}
         done = trio.Event()
 
-        def answer(rows: tuple[int, ...], digests: bytes) -> None:
+        def answer(rows: tuple[int, ...], computed: Computed) -> None:
             for position, row in enumerate(rows):
-                start = DIGEST_BYTES * position
-                found[row] = digests[start : start + DIGEST_BYTES]
+                found[row] = computed[position]
             if len(found) == len(order.rows):
                 done.set()
 
@@ -143,12 +146,7 @@ class Referee:
             except Exception as error:
                 _log.error("the referee cannot load a model", model=model.name, error=str(error))
 
-    async def _serve(
-        self,
-        desk: _Desk,
-        compute: Callable[[RefereeWanted, tuple[int, ...]], Awaitable[bytes]],
-        nursery: trio.Nursery,
-    ) -> None:
+    async def _serve(self, desk: _Desk, compute: Serve, nursery: trio.Nursery) -> None:
         while True:
             run = await desk.next()
             order, rows = run.order, run.rows
@@ -156,7 +154,7 @@ class Referee:
                 continue  # its share was judged, or its job closed, in the meantime
             started = trio.current_time()
             try:
-                digests = await compute(order, rows)
+                computed = await compute(order, rows)
             except Exception as error:
                 # The pool's fault and nobody's loss: again later, and the others meanwhile.
                 run.failures += 1
@@ -167,21 +165,21 @@ class Referee:
                 continue
             self.seconds += trio.current_time() - started
             self.rows += len(rows)
-            run.answer(rows, digests)
+            run.answer(rows, computed)
 
     async def _again(self, desk: _Desk, run: Run) -> None:
         await trio.sleep(min(_MOST_SECONDS, _AGAIN_SECONDS * 2.0 ** (run.failures - 1)))
         desk.put(run, last=True)
 
-    def _by(self, compute: Compute) -> Callable[[RefereeWanted, tuple[int, ...]], Awaitable[bytes]]:
-        async def by_engine(order: RefereeWanted, rows: tuple[int, ...]) -> bytes:
+    def _by(self, compute: Compute) -> Serve:
+        async def by_engine(order: RefereeWanted, rows: tuple[int, ...]) -> Computed:
             model = self._models.by_digest(order.model)
             path = str(self._block_path(order.job, order.block))
             return await compute(model.text, self._files(model), order.operation, path, rows)
 
         return by_engine
 
-    async def _by_named_rigs(self, order: RefereeWanted, rows: tuple[int, ...]) -> bytes:
+    async def _by_named_rigs(self, order: RefereeWanted, rows: tuple[int, ...]) -> Computed:
         model = self._models.by_digest(order.model)
         path = self._block_path(order.job, order.block)
         return await self._court.compute(model, order.operation, path, rows)
@@ -195,8 +193,8 @@ def _in_process(workers: trio_parallel.WorkerContext, threads: int) -> Compute:
 
     async def compute(
         text: bytes, files: dict[str, str], operation: str, block: str, rows: Sequence[int]
-    ) -> bytes:
-        digests: bytes = await workers.run_sync(
+    ) -> Computed:
+        computed: Computed = await workers.run_sync(
             compute_rows,
             text,
             tuple(sorted(files.items())),
@@ -207,7 +205,7 @@ def _in_process(workers: trio_parallel.WorkerContext, threads: int) -> Compute:
             limiter=one,
             kill_on_cancel=True,
         )
-        return digests
+        return computed
 
     return compute
 
@@ -228,21 +226,28 @@ def compute_rows(
     block_path: str,
     rows: tuple[int, ...],
     threads: int,
-) -> bytes:
-    """Compute rows of a block with the pool's engine; returns their digests (16 bytes a row).
+) -> Computed:
+    """Compute rows of a block with the pool's engine.
 
     Runs in the referee's process; the engine is loaded once for each model. No rows: it is loaded.
     """
     engine = _engine(text, files, threads)
     if not rows:
-        return b""
+        return NOTHING
     block = BlockFile(Path(block_path))
     try:
         lengths, tokens = block.take_rows(rows)
     finally:
         block.close()
-    digests = []
+    exact = decode_manifest(text).exact
+    found = NOTHING
     for chunk in engine.run(operation, lengths, tokens, len(rows)):
         row_bytes = chunk.values.shape[1] * chunk.values.dtype.itemsize
-        digests.append(row_digests(memoryview(chunk.values).cast("B"), row_bytes, chunk.failed))
-    return b"".join(digests)
+        data = memoryview(chunk.values).cast("B")
+        digests = row_digests(data, row_bytes, chunk.failed)
+        if exact:
+            found += Computed(digests)
+        else:
+            record = part_record(data, sorted(chunk.failed))
+            found += Computed(digests, rows_of(record, len(chunk.values), row_bytes))
+    return found

@@ -6,15 +6,16 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from pool.computed import Computed
 from shares.board.effects import RefereeWanted
 
-Answer = Callable[[tuple[int, ...], bytes], None]
+Answer = Callable[[tuple[int, ...], Computed], None]
 Wanted = Callable[[RefereeWanted, tuple[int, ...]], bool]
 
 
 @dataclass(slots=True, eq=False)
 class Run:
-    """Some rows of an order, and who gets their digests if they are still wanted."""
+    """Some rows of an order, and who gets their results if they are still wanted."""
 
     order: RefereeWanted
     rows: tuple[int, ...]

@@ -20,9 +20,12 @@ from sqlalchemy import bindparam, func, or_, select, update
 
 from pool.crashpoints import crash_point
 from pool.store import schema
+from pool.store.advances import repay, skip_advances
+from pool.store.corrections import unrefunded_corrections
 from pool.store.database import Database
 from pool.store.escrow import job_ref
 from pool.store.ledger import balance, balances_of, post
+from pool.store.pots import PotTerms, divide_pot
 from pool.store.releases import (
     Release,
     ReleasePolicy,
@@ -47,6 +50,8 @@ class SettlementPolicy:
 
     referee_cap_ppm: int = 200_000  # most of a job's levy that the referee's runs may cost
     release: ReleasePolicy = field(default_factory=ReleasePolicy)
+    scheme: str = "proportional"  # | pplns | pps
+    pot: PotTerms = field(default_factory=PotTerms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +79,16 @@ def settle(database: Database, policy: SettlementPolicy, at: float) -> Settled:
     ``HoldReleased``).
     """
     posted = post_everything(database, policy, at)
-    released: tuple[Release, ...] = ()
+    # Whatever the scheme is now: what an earlier one left is paid back, and divided.
+    released: tuple[Release, ...] = repay(database, policy.release, at)
     if releases_due(database, policy.release, at):
         candidates = release_candidates(database, policy.release, at)
-        released = post_releases(database, candidates, at)
+        pooled = policy.scheme == "pplns"
+        released = (*released, *post_releases(database, candidates, at, pooled=pooled))
     with database.write() as connection:
+        divide_pot(connection, policy.pot, at)
+        if policy.scheme != "pps":
+            skip_advances(connection)
         change = reserve_change(connection)
     return Settled(
         credits=posted.credits,
@@ -119,6 +129,7 @@ def _post_batch(
     if len(returning) + len(paying) >= BATCH:
         return False
     _post_held_forfeits(connection, at)
+    _refund_corrections(connection, at)
     _make_good(connection, at)
     _settle_jobs(connection, policy, at, posted)
     return True
@@ -294,6 +305,26 @@ def _post_held_forfeits(connection: sa.Connection, at: float) -> None:
         )
 
 
+def _refund_corrections(connection: sa.Connection, at: float) -> None:
+    """Delivered rows that were found wrong: their price comes back, as far as forfeits reach.
+
+    Forfeits pay first for rows that are done again, and what is left of them goes to the reserve;
+    whoever was wrong has just been fined, so there mostly is enough.
+    """
+    table, job = schema.refuted, schema.job.c
+    found = connection.execute(unrefunded_corrections()).all()
+    units: dict[int, int] = defaultdict(int)
+    for row in found:
+        units[row.job] += row.units
+    for number, wanted in units.items():
+        given = min(wanted, balance(connection, posting.FORFEITS))
+        account = connection.scalar(select(job.account).where(job.id == number))
+        first = next(row for row in found if row.job == number)
+        ref = job_ref(number, first.lease) + f":{first.block}:{first.row}"
+        post(connection, "refunded", ref, posting.refunded(str(account), given), at)
+    connection.execute(update(table).where(~table.c.refunded).values(refunded=True))
+
+
 def _make_good(connection: sa.Connection, at: float) -> None:
     """Give back what appeals won, from what the operator has; the rest as it earns more."""
     table = schema.appeal
@@ -360,7 +391,24 @@ def _charge_referee(
     cost = connection.scalar(
         select(func.coalesce(func.sum(table.c.amount), 0)).where(table.c.job == job)
     )
+    guilty = min(
+        _cost_of_false_rows(connection, job), int(cost or 0), balance(connection, posting.FORFEITS)
+    )
+    entries = posting.guilty_referee(job, guilty)
+    post(connection, "referee.guilty", job_ref(job), entries, at)
     left = balance(connection, posting.escrow_check(job))
     units = min(int(cost or 0), levy * policy.referee_cap_ppm // PPM, left)
     post(connection, "referee", job_ref(job), posting.referee_charged(job, units), at)
     connection.execute(update(table).where(table.c.job == job).values(posted=True))
+
+
+def _cost_of_false_rows(connection: sa.Connection, job: int) -> int:
+    """What runs on rows that proved an offence cost, at their shares' ordinary row."""
+    refuted, lease, of = schema.refuted.c, schema.lease.c, schema.job.c
+    units = connection.scalar(
+        select(func.coalesce(func.sum(lease.work // lease.rows * of.price), 0))
+        .join(schema.lease, lease.id == refuted.lease)
+        .join(schema.job, of.id == refuted.job)
+        .where(refuted.job == job, refuted.offence)
+    )
+    return int(units or 0)

@@ -8,6 +8,8 @@ import trio
 from pool.config import Config
 from pool.core import Core
 from pool.settlement import Settled, SettlementPolicy, settle
+from pool.store.advances import Advance, advance_wanted, post_advance
+from pool.store.pots import PotTerms
 from pool.store.releases import ReleasePolicy
 from shares.board.events import HoldReleased, ReserveChanged
 
@@ -24,6 +26,11 @@ def settlement_policy(config: Config) -> SettlementPolicy:
             hold_seconds=config.trust.hold_seconds,
             minimum_rows=config.policy().minimum_hold_rows,
             price=config.money.price,
+        ),
+        scheme=config.money.scheme,
+        pot=PotTerms(
+            round_seconds=config.money.round_seconds,
+            window=config.money.pplns_window * config.money.price,
         ),
     )
 
@@ -70,5 +77,24 @@ class Settler:
                     units=release.units,
                 )
             )
+        if self._policy.scheme == "pps":
+            await self._advance()
         self.last = done
         return done
+
+    async def _advance(self) -> None:
+        """Pay accepted shares out of the reserve.
+
+        The board, which spends from the reserve too, gives the units up before they are posted.
+        """
+        core, release = self._core, self._policy.release
+
+        def want(most: int) -> Advance:
+            with core.store.database.read() as connection:
+                return advance_wanted(connection, release, most)
+
+        wanted = await core.in_thread(want, core.board.totals().reserve)
+        wanted = wanted.within(core.board.totals().reserve)
+        if wanted.units:
+            core.handle(ReserveChanged(at=core.clock.now(), units=-wanted.units))
+        await core.in_thread(post_advance, core.store.database, wanted, core.clock.now())

@@ -50,6 +50,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         """Bytes of one row's result."""
         return self.width * int(self.dtype[2:])
 
+    @property
+    def exact(self) -> bool:
+        """Whether honest results are the same bits on every machine."""
+        return self.tolerance == 0
+
 
 _DECODER = msgspec.json.Decoder(Manifest)
 

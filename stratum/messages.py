@@ -17,6 +17,7 @@ PROTOCOL = 1
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Credit = Annotated[int, msgspec.Meta(ge=1, le=2**16)]
 Port = Annotated[int, msgspec.Meta(ge=0, le=2**16 - 1)]
+Joules = Annotated[float, msgspec.Meta(ge=0.0, le=1e15)]
 Seconds = Annotated[float, msgspec.Meta(ge=0.0, le=1e9)]
 Name = Annotated[str, msgspec.Meta(max_length=256)]
 Words = Annotated[str, msgspec.Meta(max_length=2048)]
@@ -122,13 +123,17 @@ class ModelFailed(_Frame, frozen=True, tag="mining.model_failed"):
 
 
 class Submit(_Frame, frozen=True, tag="mining.submit"):
-    """One part of a share's result, in order. Answer: ``true`` once it is durable."""
+    """One part of a share's result, in order. Answer: ``true`` once it is durable.
+
+    ``joules``: what the rig's devices have used since it connected; 0 where no sensor tells.
+    """
 
     lease: Count
     part: Count
     first_row: Count
     final: bool
     outcome: Outcome
+    joules: Joules = 0.0
 
 
 class Release(_Frame, frozen=True, tag="mining.release"):

@@ -11,12 +11,14 @@ import click
 from pool.accounts import ROLES, AccountError
 from pool.commands.common import config_option, echo_json, echo_table, json_option, load, open_store
 from pool.store.accounts import (
+    audit_lines,
     create_account,
     need_account,
-    payout_address,
-    set_payout_address,
+    renew_payout_token,
 )
 from pool.store.escrow import deposit, statements
+from pool.store.payees import attest, payee_of, set_payout_address
+from shares.money.addresses import AddressError
 
 
 @click.group(epilog="Example:  inferpool account create alice --role miner --config ~/my-pool")
@@ -117,22 +119,99 @@ def payout_address_command(
 ) -> None:
     """Note where the miner NAME wants to be paid, or, without ADDRESS, print it.
 
-    Accounts with one payout address count as one person's: their rigs never check one another.
-    A rig that is connected is known by the new address when it connects again.
+    What an address is, [payouts] in the settings says. A changed one is used only after
+    payouts.address_hold_seconds, and the account's rigs are told. Accounts with one payout address
+    count as one person's: their rigs never check one another. A rig that is connected is known by
+    the new address when it connects again.
     """
+    config, _ = load(config_path)
     with open_store(config_path) as store:
         try:
             if address is not None:
-                set_payout_address(store.database, name, address, time.time())
+                set_payout_address(
+                    store.database,
+                    name,
+                    config.payouts.address,
+                    address,
+                    time.time(),
+                    hold_seconds=config.payouts.address_hold_seconds,
+                )
             with store.database.read() as connection:
                 need_account(connection, name)
-                found = payout_address(connection, name)
+                found = payee_of(connection, name)
+        except (AccountError, AddressError) as error:
+            raise click.ClickException(str(error)) from None
+    if as_json:
+        echo_json(
+            {
+                "account": name,
+                "payout_address": found and found.address,
+                "kind": found and found.kind,
+                "usable": found and found.usable,
+            }
+        )
+    elif found is None:
+        click.echo(f"{name} has no payout address")
+    else:
+        waits = f"  (used from {_minute(found.usable)} on)" if found.usable > time.time() else ""
+        click.echo(found.address + waits)
+
+
+@account.command("payout-token", epilog="Example:  inferpool account payout-token alice")
+@click.argument("name")
+@config_option
+@json_option
+def payout_token(name: str, config_path: Path, as_json: bool) -> None:
+    """Print a fresh payout token for the miner NAME, this once; an older one is void.
+
+    It says where the miner is paid and opens nothing else: rigs need none, and who steals a rig's
+    token cannot lead its pay elsewhere.
+    """
+    with open_store(config_path) as store:
+        try:
+            token = renew_payout_token(store.database, name, time.time())
         except AccountError as error:
             raise click.ClickException(str(error)) from None
     if as_json:
-        echo_json({"account": name, "payout_address": found})
-    else:
-        click.echo(found or f"{name} has no payout address")
+        echo_json({"account": name, "payout_token": token})
+        return
+    click.echo(token)
+    click.echo(f"This is the payout token of {name}. It is not shown again.", err=True)
+
+
+@account.command(
+    "attest", epilog="Example:  inferpool account attest alice --reference case-17 --hash 9f86d0…"
+)
+@click.argument("name")
+@click.option("--reference", required=True, help="Where it is written down: a case's number.")
+@click.option("--hash", "digest", required=True, help="SHA-256 of the paper, in hex.")
+@config_option
+def attest_command(name: str, reference: str, digest: str, config_path: Path) -> None:
+    """Note that you know who owns the account NAME, for payout policies that ask for it.
+
+    Nothing personal is kept: only where the paper lies, and its hash.
+    """
+    with open_store(config_path) as store:
+        try:
+            attest(store.database, name, reference, digest, time.time())
+        except AccountError as error:
+            raise click.ClickException(str(error)) from None
+    click.echo(f"{name} is attested: {reference}")
+
+
+@account.command("log", epilog="Example:  inferpool account log --last 20 --config ~/my-pool")
+@click.option("--last", default=50, show_default=True, type=click.IntRange(1, 100_000))
+@config_option
+@json_option
+def log_command(last: int, config_path: Path, as_json: bool) -> None:
+    """Show who did what: accounts, money, payout addresses, and what policies decided."""
+    with open_store(config_path) as store, store.database.read() as connection:
+        found = audit_lines(connection, last)
+    if as_json:
+        echo_json([{"at": at, "actor": actor, "what": what} for at, actor, what in found])
+        return
+    for at, actor, what in found:
+        click.echo(f"{_minute(at)}  {actor}: {what}")
 
 
 @account.command(epilog="Example:  inferpool account close alice")
@@ -157,12 +236,13 @@ def close(name: str, config_path: Path, as_json: bool) -> None:
     if as_json:
         echo_json({"account": name, "closed": True, "held": held})
         return
-    until = datetime.fromtimestamp(time.time() + config.trust.hold_seconds, UTC)
-    click.echo(
-        f"{name} is closed"
-        + (f"; {held:,} units are held until {until:%Y-%m-%d %H:%M} UTC" if held else "")
-    )
+    until = _minute(time.time() + config.trust.hold_seconds)
+    click.echo(f"{name} is closed" + (f"; {held:,} units are held until {until}" if held else ""))
 
 
 def _day(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")
+
+
+def _minute(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -10,8 +10,10 @@ from typing import Any, TypeVar
 
 import click
 import msgspec
+import structlog
 
 from pool.config import FILE_NAME, Config, ConfigError, read_config
+from pool.logs import configure_logs
 from pool.store import Store
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -46,6 +48,9 @@ def load(config_path: Path) -> tuple[Config, Path]:
 def open_store(config_path: Path) -> Iterator[Store]:
     """The pool's store, beside a running pool or without one."""
     _, folder = load(config_path)
+    if not structlog.is_configured():
+        # What a command answers stands alone on standard output.
+        configure_logs("warning", lasting=False)
     store = Store.open(folder)
     try:
         yield store

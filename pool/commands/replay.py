@@ -13,8 +13,17 @@ from gpu_worker.commands.options import backend_option, threads_option
 from gpu_worker.config import default_cache
 from gpu_worker.engine import EngineError, load_engine
 from pool.commands.common import echo_json, echo_table, json_option
-from shares.replay import AS_EXPECTED, AS_GIVEN, Bundle, BundleRow, compare, read_bundle
-from shares.results import row_digests
+from pool.comparisons import compare
+from shares.replay import (
+    AS_EXPECTED,
+    AS_GIVEN,
+    Bundle,
+    BundleRow,
+    agrees,
+    agrees_nearly,
+    read_bundle,
+)
+from shares.results import RowResult, row_digests
 from stratum.manifest import Manifest, decode_manifest, manifest_digest
 
 _WORDS = {
@@ -59,16 +68,22 @@ def replay(
 
     BUNDLE is the answer of /api/v1/accounts/me/rejections/LEASE/bundle. For each row the digests
     are shown: expected by the pool, given by the rig, computed here. The exit status is 0 when
-    this machine agrees with the pool, 3 when it agrees with the rig, 4 when with neither.
+    this machine agrees with the pool, 3 when it agrees with the rig, 4 when with neither. In a
+    float numerics it agrees with the rig within the model's tolerance, with the pool when what was
+    given is far from what is computed here.
     """
     bundle, manifest = _read(bundle_file)
     paths = _paths(manifest, cache or default_cache(), folder)
     try:
         engine = load_engine(json.loads(bundle.manifest), paths, backend=backend, threads=threads)
-        computed = [_compute(engine, bundle.operation, row) for row in bundle.rows]
+        results = [_compute(engine, bundle.operation, row) for row in bundle.rows]
     except EngineError as error:
         raise click.ClickException(f"this machine cannot compute the rows: {error}") from None
-    found = [compare(row, digest) for row, digest in zip(bundle.rows, computed, strict=True)]
+    computed = [digest for digest, _ in results]
+    found = [
+        _agrees(manifest, bundle.operation, row, digest, result)
+        for row, (digest, result) in zip(bundle.rows, results, strict=True)
+    ]
     verdict = found[0] if len(set(found)) == 1 and found[0] in _WORDS else ""
     if as_json:
         echo_json(
@@ -81,9 +96,9 @@ def replay(
                         "expected": row.expected,
                         "given": row.given,
                         "computed": digest.hex(),
-                        "agrees": agrees,
+                        "agrees": whom,
                     }
-                    for row, digest, agrees in zip(bundle.rows, computed, found, strict=True)
+                    for row, digest, whom in zip(bundle.rows, computed, found, strict=True)
                 ],
             }
         )
@@ -129,9 +144,25 @@ def _paths(manifest: Manifest, cache: Path, folder: Path | None) -> dict[str, Pa
     return paths
 
 
-def _compute(engine: Any, operation: str, row: BundleRow) -> bytes:
+def _agrees(
+    manifest: Manifest, operation: str, row: BundleRow, digest: bytes, result: RowResult
+) -> str:
+    """Whom this machine agrees with; in a float numerics by how far it is from what was given."""
+    if manifest.exact or digest.hex() in (row.expected, row.given):
+        return agrees(row, digest)
+    if len(row.result) != manifest.row_bytes:
+        raise click.ClickException(
+            f"result of row {row.row} has {len(row.result)} bytes, not {manifest.row_bytes}: "
+            "fetch the bundle again"
+        )
+    given = RowResult(row.result, row.result == bytes(manifest.row_bytes))
+    return agrees_nearly(compare(manifest, operation, given, result, referee=True))
+
+
+def _compute(engine: Any, operation: str, row: BundleRow) -> tuple[bytes, RowResult]:
     lengths = np.array([len(row.tokens)], np.uint32)
     tokens = np.array(row.tokens, np.uint32)
     (chunk,) = engine.run(operation, lengths, tokens, 1)
     row_bytes = chunk.values.shape[1] * chunk.values.dtype.itemsize
-    return row_digests(memoryview(chunk.values).cast("B"), row_bytes, chunk.failed)
+    data = memoryview(chunk.values).cast("B")
+    return row_digests(data, row_bytes, chunk.failed), RowResult(bytes(data), bool(chunk.failed))

@@ -10,7 +10,8 @@ from sqlalchemy import distinct, func, select
 
 from pool.store import schema
 from pool.store.escrow import Statement, statements
-from pool.store.ledger import LedgerError, check_ledger
+from pool.store.ledger import LedgerError
+from pool.store.ledgeraudit import check_ledger
 from pool.store.moneytable import MoneyTable, money_table
 
 # Outcomes of a check, by what they say of the checked share's row.

@@ -12,12 +12,15 @@ from pool.http import (
     direct,
     epochs,
     files,
+    hardware,
     health,
     models,
+    payouts,
     pool_api,
     quotes,
     receipts,
     rejections,
+    statements,
 )
 from pool.http.deps import HttpDeps
 from pool.http.draining import WholeRequests
@@ -37,8 +40,11 @@ def create_app(deps: HttpDeps) -> Starlette:
             *health.ROUTES,
             *pool_api.ROUTES,
             *epochs.ROUTES,
+            *hardware.ROUTES,
             *receipts.ROUTES,
+            *payouts.ROUTES,
             *rejections.ROUTES,
+            *statements.ROUTES,
         ],
         middleware=[Middleware(WholeRequests), Middleware(RequestIds)],
         exception_handlers={

@@ -15,6 +15,10 @@ from pool.config import Config
 from pool.store import Store
 
 
+def _tell_nobody(_account: str, _text: str) -> None:
+    return
+
+
 def _nothing() -> dict[str, Any]:
     return {}
 
@@ -31,6 +35,7 @@ class HttpDeps:
     clock: Clock
     registry: CollectorRegistry
     overview: Callable[[], dict[str, Any]] = field(default=_nothing)
+    tell: Callable[[str, str], None] = field(default=_tell_nobody)  # an account's rigs
     ready: Callable[[], bool] = field(default=lambda: True)
 
 

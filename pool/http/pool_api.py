@@ -14,6 +14,7 @@ from pool.http.deps import deps_of
 from pool.http.errors import ApiError, JsonResponse
 from pool.store.escrow import statements
 from pool.store.jobs import jobs_by_state
+from pool.store.ledger import Head, head
 
 
 async def get_status(request: Request) -> Response:
@@ -26,6 +27,26 @@ async def get_status(request: Request) -> Response:
 
     batches = await trio.to_thread.run_sync(read)
     return JsonResponse(deps.overview() | {"batches": batches, "at": deps.clock.now()})
+
+
+async def get_ledger(request: Request) -> Response:
+    """The ledger's last entry: by its hash all before it are fixed, for whoever notes it."""
+    deps = deps_of(request)
+
+    def read() -> Head:
+        with deps.store.database.read() as connection:
+            return head(connection)
+
+    last = await trio.to_thread.run_sync(read)
+    return JsonResponse(
+        {
+            "object": "ledger",
+            "entries": last.seq,
+            "transactions": last.txn,
+            "last": f"{last.seq}:{last.hash.hex()}",
+            "at": last.at,
+        }
+    )
 
 
 async def get_model_file(request: Request) -> Response:
@@ -65,6 +86,7 @@ async def get_me(request: Request) -> Response:
 
 
 ROUTES = [
+    Route("/api/v1/ledger", get_ledger, methods=["GET"]),
     Route("/api/v1/status", get_status, methods=["GET"]),
     Route("/api/v1/models/files/{sha256}", get_model_file, methods=["GET"]),
     Route("/api/v1/accounts/me", get_me, methods=["GET"]),

@@ -39,6 +39,7 @@ def processes_of(folder):
     return found
 
 
+@pytest.mark.long  # make demo says the same
 def test_everything_that_the_demo_promises_holds(tmp_path):
     """Exit code 0, every claim held, the output kept where it says, nothing left running."""
     environment = {**os.environ, "TMPDIR": str(tmp_path)}

@@ -209,4 +209,4 @@ def test_a_ledger_that_lost_money_is_said(books, store):
     with store.database.write() as connection:
         connection.execute(schema.balance.update().values(units=schema.balance.c.units + 1))
 
-    assert "balances" in books().ledger_error
+    assert "the balance of customer:carol" in books().ledger_error

@@ -215,6 +215,7 @@ class Served:
     key: str
     poor_key: str
     miner_key: str
+    told: list[tuple[str, str]] = field(default_factory=list)  # (account, text)
 
     @property
     def url(self) -> str:
@@ -332,6 +333,7 @@ async def open_customer_side(
             core.runner = runner
             if go:
                 core.go.set()
+            told: list[tuple[str, str]] = []
             deps = HttpDeps(
                 store=store,
                 core=core,
@@ -341,12 +343,13 @@ async def open_customer_side(
                 clock=clock,
                 registry=CollectorRegistry(),
                 overview=lambda: {"rigs": [], "jobs": len(core.jobs)},
+                tell=lambda account, text: told.append((account, text)),
             )
             server = HttpServer("127.0.0.1", 0)
             await core.recover()
             nursery.start_soon(runner.run)
             await nursery.start(server.serve, create_app(deps))
-            yield Served(store, core, runner, models, clock, server.port, *keys)
+            yield Served(store, core, runner, models, clock, server.port, *keys, told=told)
             server.stop()
             nursery.cancel_scope.cancel()
     finally:

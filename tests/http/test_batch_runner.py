@@ -29,7 +29,8 @@ from pool.http import files
 from pool.store import schema
 from pool.store.files import find_file
 from pool.store.jobs import find_job, move_job, unfinished_jobs
-from pool.store.ledger import balance, check_ledger
+from pool.store.ledger import balance
+from pool.store.ledgeraudit import check_ledger
 
 LINES = [embed_line(i, f"w{4 + i % 30}") for i in range(300)] + [
     embed_line(300, "w4", user=1)

@@ -21,6 +21,7 @@ from customer_side import (
 from sqlalchemy.dialects import sqlite
 
 from pool.http import draining
+from pool.store.ledgeraudit import check_ledger
 from pool.store.parts import UNDECIDED
 from pool.store.rejections import faulty_leases
 from stratum.manifest import manifest_digest
@@ -60,6 +61,10 @@ async def test_no_or_wrong_keys_are_401_on_every_route_of_customers(served: Serv
             ("GET", "/api/v1/accounts/me/rejections/1/bundle"),
             ("POST", "/api/v1/accounts/me/rejections/1/appeal"),
             ("GET", "/api/v1/accounts/me/credits"),
+            ("GET", "/api/v1/accounts/me/statement"),
+            ("GET", "/api/v1/accounts/me/payout"),
+            ("PUT", "/api/v1/accounts/me/payout"),
+            ("GET", "/api/v1/accounts/me/payouts"),
         ):
             assert code_of(await client.request(method, path)) == (401, "missing_api_key"), path
         wrong = {"authorization": "Bearer ip_no"}
@@ -71,6 +76,8 @@ async def test_no_or_wrong_keys_are_401_on_every_route_of_customers(served: Serv
             "/api/v1/status",
             "/api/v1/epochs",
             "/api/v1/roots",
+            "/api/v1/ledger",
+            "/api/v1/hardware",
         ):
             assert (await client.get(path)).status_code == 200, path
 
@@ -415,6 +422,18 @@ async def test_a_client_that_never_ends_its_body_is_answered_and_closed(
     assert b"connection: close" in answer
 
 
+async def test_the_ledgers_last_entry_is_told_to_whoever_notes_it(served: Served) -> None:
+    """It is the one that the command finds when it recomputes all of them."""
+    with served.store.database.read() as connection:
+        found = check_ledger(connection)
+    async with client_of(served) as client:
+        answer = (await client.get("/api/v1/ledger", headers={"authorization": ""})).json()
+
+    assert found.seq > 0
+    assert answer["last"] == f"{found.seq}:{found.head.hex()}"
+    assert (answer["entries"], answer["transactions"]) == (found.seq, found.transactions)
+
+
 async def test_roots_and_receipts_are_served_in_pages(served: Served) -> None:
     """An odd ``after`` is refused; the roots name the key that signs them."""
     async with client_of(served) as client:
@@ -452,7 +471,7 @@ async def test_a_miner_sees_what_was_wrong_and_may_appeal_once(served: Served) -
             job = connection.exec_driver_sql("SELECT max(id) FROM job").scalar_one()
             (name,) = connection.exec_driver_sql("SELECT account FROM lease").scalars().all()
             connection.exec_driver_sql(
-                "INSERT INTO refuted VALUES (1, ?, 0, 1, ?, ?, 0, 5.0)",
+                "INSERT INTO refuted VALUES (1, ?, 0, 1, ?, ?, 0, 5.0, 0)",
                 (job, b"g" * 16, b"e" * 16),
             )
         (one,) = (await client.get(path)).json()["data"]

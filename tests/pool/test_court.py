@@ -11,6 +11,7 @@ import trio
 from trio.testing import MockClock
 
 from pool import court as module
+from pool.computed import Computed
 from pool.config import ConfigError, parse_config
 from pool.court import PART_SECONDS, Court
 from pool.models import Models, RegisteredModel
@@ -61,7 +62,7 @@ class Trial:
         self.court = Court(["house.judge"], ["blake2b"])
         self.bench = Bench()
         self.model, self.block = model, block
-        self.answer: bytes | None = None
+        self.answer: Computed | None = None
 
     def sit(self, session: int = 1) -> None:
         self.court.opened(session, "house.judge", self.bench)
@@ -72,7 +73,9 @@ class Trial:
 
     def say(self, part: int, first: int, digests: bytes, *, final: bool, session: int = 1) -> bool:
         lease = self.bench.handed[-1][0]
-        return self.court.answered(session, lease, part, first, final=final, digests=digests)
+        return self.court.answered(
+            session, lease, part, first, final=final, computed=Computed(digests)
+        )
 
 
 @pytest.fixture
@@ -93,7 +96,7 @@ async def test_an_answer_in_parts_is_put_together(trial: Trial, autojump_clock: 
         assert trial.say(0, 0, DIGESTS[:16], final=False)
         assert trial.answer is None
         assert trial.say(1, 1, DIGESTS[16:], final=True)
-    assert trial.answer == DIGESTS
+    assert trial.answer == Computed(DIGESTS)
     assert trial.court.model_of(1, trial.bench.handed[0][0]) is None
 
 
@@ -119,7 +122,7 @@ async def test_what_does_not_fit_counts_for_nothing(
         await trio.sleep(5)
         assert len({lease for lease, _ in trial.bench.handed}) == 2
         assert trial.say(0, 0, DIGESTS, final=True)
-    assert trial.answer == DIGESTS
+    assert trial.answer == Computed(DIGESTS)
 
 
 async def test_a_judge_who_leaves_or_is_silent_is_not_waited_for(
@@ -136,7 +139,7 @@ async def test_a_judge_who_leaves_or_is_silent_is_not_waited_for(
         await trio.sleep(PART_SECONDS + 5)
         assert trial.bench.taken_back == [lease for lease, _ in trial.bench.handed[:2]]
         assert trial.say(0, 0, DIGESTS, final=True, session=2)
-    assert trial.answer == DIGESTS
+    assert trial.answer == Computed(DIGESTS)
 
 
 def test_only_who_is_named_judges(trial: Trial) -> None:
@@ -145,7 +148,7 @@ def test_only_who_is_named_judges(trial: Trial) -> None:
     assert not trial.court.names("house.other")
     assert trial.court.judges(trial.model)
     assert not Court([], []).judges(trial.model)
-    assert not trial.court.answered(7, 1, 0, 0, final=True, digests=DIGESTS)
+    assert not trial.court.answered(7, 1, 0, 0, final=True, computed=Computed(DIGESTS))
 
 
 def test_settings_name_rigs_and_models_together() -> None:

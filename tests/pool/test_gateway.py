@@ -18,6 +18,7 @@ from pool.gateway import network_group
 from pool.store import Store
 from pool.store.accounts import create_account
 from pool.store.database import upsert
+from pool.store.payees import set_payout_address
 from pool.store.quarantines import lift, quarantine
 from pool.store.schema import trust
 from shares.board.effects import Message, TrustChanged
@@ -209,6 +210,24 @@ async def test_a_rig_of_a_kind_in_quarantine_is_told(
 
     assert [len(texts) for texts in told.values()] == [1, 0, 0]
     assert told["NVIDIA Bad"][0].startswith("quarantined: NVIDIA Bad gets no shares")
+
+
+async def test_a_rig_is_told_of_a_payout_address_that_waits_for_its_hold(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """Also one that was away when it was changed; a change that is over is no news."""
+    store = Store.open(tmp_path, durable=False)
+    token = create_account(store.database, "alice", "miner", START)
+    for at, address in ((START - 1, "IBAN 1"), (START, "IBAN 2")):
+        set_payout_address(store.database, "alice", "text", address, at, hold_seconds=3_600.0)
+    async with running(store) as pool:
+        waiting = await _shown(pool, "alice.rig", token, "cpu")
+        await trio.sleep(3_600.0)
+        over = await _shown(pool, "alice.rig", token, "cpu")
+    store.close()
+
+    assert [("IBAN 2" in text) for text in waiting] == [True]
+    assert over == []
 
 
 async def _shown(pool: Pool, user: str, token: str, kind: str) -> list[str]:

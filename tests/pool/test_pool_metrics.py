@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry
 
 from pool.metrics import PoolMetrics
-from shares.board.effects import PartAccepted
+from shares.board.effects import LeaseEnded, LeaseIssued, PartAccepted, ShareJudged
 
 
 def _part(why: str, **more: object) -> PartAccepted:
@@ -32,3 +32,24 @@ def test_drawn_rows_are_counted_by_why() -> None:
     assert drawn("rig", "probation") == 4
     assert drawn("referee", "held") == 2
     assert drawn("referee", "probation") == 1
+
+
+def test_shares_are_timed_from_their_lease_to_the_last_part_and_to_the_verdict() -> None:
+    """One that ends without a result is not, and takes no memory."""
+    registry = CollectorRegistry()
+    metrics = PoolMetrics(registry, list)
+    leases = [
+        LeaseIssued(n, "alice", "rig", "m", "embed", (), 10, 10, 10, 100.0, 160.0) for n in (1, 2)
+    ]
+    metrics.committed([*leases, _part("held", lease=1)])
+    metrics.committed(
+        [LeaseEnded(1, "done", "none", 112.0), LeaseEnded(2, "expired", "rig", 160.0)]
+    )
+    metrics.committed([ShareJudged(1, "cleared", "matched", False, 140.0)])
+
+    def value(name: str) -> float | None:
+        return registry.get_sample_value(name)
+
+    assert (value("inferpool_share_seconds_count"), value("inferpool_share_seconds_sum")) == (1, 12)
+    assert value("inferpool_verdict_seconds_sum") == 40
+    assert (metrics._issued, metrics._accepted) == ({}, set())

