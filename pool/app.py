@@ -26,6 +26,7 @@ from pool.core import Core, verdicts_in
 from pool.court import Court
 from pool.epochs import Epochs
 from pool.gateway import Gateway
+from pool.history import History
 from pool.http import HttpDeps, create_app
 from pool.http.server import HttpServer
 from pool.ledgerwatch import LedgerWatch
@@ -73,6 +74,7 @@ class Pool:
     appeals: Appeals
     closed_holds: ClosedHolds
     metrics: PoolMetrics
+    history: History
 
     def overview(self) -> dict[str, Any]:
         """What the status page shows."""
@@ -165,6 +167,7 @@ def build_pool(
     settler = Settler(core, config)
     quarantines = Quarantines(core, gateway)
     watch = LedgerWatch(core)
+    history = History(core)
     metrics = PoolMetrics(
         registry or CollectorRegistry(), lambda: samples(core, gateway, referee, watch)
     )
@@ -175,6 +178,7 @@ def build_pool(
             settler.wake()
         quarantines.committed(records)
         gateway.hardware.committed(records)
+        history.committed(records)
 
     core.on_records = committed
     core.committer.observe = metrics.group_written
@@ -196,6 +200,7 @@ def build_pool(
             core, referee, comparisons, config.trust.hold_seconds, config.money.price
         ),
         metrics=metrics,
+        history=history,
     )
 
 
@@ -235,6 +240,7 @@ async def _serve(
     runner = BatchRunner(pool.store, pool.core, pool.models, pool.config, pool.clock)
     pool.core.on_job_closed(runner.job_closed)
     webhooks = Webhooks(pool.store, pool.clock, anywhere=pool.config.http.webhooks_anywhere)
+    written = _Written()
     app = create_app(
         HttpDeps(
             store=pool.store,
@@ -246,6 +252,9 @@ async def _serve(
             registry=pool.metrics.registry,
             overview=pool.overview,
             tell=pool.gateway.tell,
+            changed=written.here,
+            ending=server.stopping,
+            stratum_port=_port(listeners[0]),
         )
     )
     async with trio.open_nursery() as parts:
@@ -255,7 +264,8 @@ async def _serve(
         parts.start_soon(pool.gateway.hardware.run)
         if office.carrier is not None:
             parts.start_soon(PayoutRunner(office, pool.clock).run)
-        parts.start_soon(_watch_writers, pool)
+        parts.start_soon(_watch_writers, pool, written)
+        parts.start_soon(pool.history.run)
         parts.start_soon(_watch_loop, pool)
         parts.start_soon(server.serve, app)
         async with trio.open_nursery() as rigs:
@@ -301,15 +311,26 @@ async def _watch_signals(stopping: trio.Event) -> None:
             stopping.set()
 
 
-async def _watch_writers(pool: Pool) -> None:
-    """Commands are a second writer: what they changed reaches the running pool."""
+@dataclass(slots=True)
+class _Written:
+    """Whether the pages changed accounts or quarantines since somebody looked."""
+
+    news: bool = False
+
+    def here(self) -> None:
+        """They did."""
+        self.news = True
+
+
+async def _watch_writers(pool: Pool, written: _Written) -> None:
+    """Commands are a second writer: what they, and the pages, changed reaches the running pool."""
     seen = await pool.core.in_thread(pool.store.database.data_version)
     looked = pool.clock.now()
     while True:
         await trio.sleep(1.0)
         version = await pool.core.in_thread(pool.store.database.data_version)
-        if version != seen:
-            seen = version
+        if version != seen or written.news:
+            seen, written.news = version, False
             pool.gateway.announce(await pool.core.in_thread(pool.models.refresh))
             pool.settler.wake()
             await pool.quarantines.look()

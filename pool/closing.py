@@ -17,7 +17,13 @@ from pool.store.ledger import balances
 from shares.money import posting
 
 
-def close_account(database: Database, name: str, policy: SettlementPolicy, at: float) -> int:
+def close_account(
+    database: Database,
+    name: str,
+    policy: SettlementPolicy,
+    at: float,
+    actor: str = "operator",
+) -> int:
     """Close an account; returns the units that a miner holds, for the hold's time to come.
 
     Raises ``AccountError`` while a miner has shares without a verdict, or a customer jobs that are
@@ -34,7 +40,7 @@ def close_account(database: Database, name: str, policy: SettlementPolicy, at: f
             held = sum(balances(connection, posting.held(f"{name}.")).values())
         elif account.role == "customer":
             _refuse_unsettled(connection, name)
-        mark_closed(connection, name, at)
+        mark_closed(connection, name, at, actor)
     return held
 
 

@@ -50,6 +50,7 @@ class HttpConfig(_Section, frozen=True, kw_only=True):
     max_upload_bytes: _Positive = 16 << 30
     direct_timeout_seconds: _Seconds = 60.0
     webhooks_anywhere: bool = False
+    public_names: bool = True
 
 
 class SharesConfig(_Section, frozen=True, kw_only=True):
@@ -283,6 +284,9 @@ direct_timeout_seconds = 60.0
 # Let customers name webhooks without TLS, and on addresses that are not public. Whoever may bring
 # batches can then have this machine send requests into your own network.
 webhooks_anywhere = false
+# Show the names of accounts and rigs to whoever looks at the status and at the pages. false: only
+# to themselves and to operators.
+public_names = true
 
 [shares]
 # A share should keep a rig busy for this long, and this much work be in its hands.

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 from sqlalchemy import bindparam, func, or_, select, update
 
+from pool.config import Config
 from pool.crashpoints import crash_point
 from pool.store import schema
 from pool.store.advances import repay, skip_advances
@@ -52,6 +53,23 @@ class SettlementPolicy:
     release: ReleasePolicy = field(default_factory=ReleasePolicy)
     scheme: str = "proportional"  # | pplns | pps
     pot: PotTerms = field(default_factory=PotTerms)
+
+
+def settlement_policy(config: Config) -> SettlementPolicy:
+    """Settlement's rules from the operator's settings."""
+    return SettlementPolicy(
+        referee_cap_ppm=config.money.referee_cap_ppm,
+        release=ReleasePolicy(
+            hold_seconds=config.trust.hold_seconds,
+            minimum_rows=config.policy().minimum_hold_rows,
+            price=config.money.price,
+        ),
+        scheme=config.money.scheme,
+        pot=PotTerms(
+            round_seconds=config.money.round_seconds,
+            window=config.money.pplns_window * config.money.price,
+        ),
+    )
 
 
 @dataclass(frozen=True, slots=True)

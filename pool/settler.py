@@ -7,32 +7,13 @@ import trio
 
 from pool.config import Config
 from pool.core import Core
-from pool.settlement import Settled, SettlementPolicy, settle
+from pool.settlement import Settled, settle, settlement_policy
 from pool.store.advances import Advance, advance_wanted, post_advance
-from pool.store.pots import PotTerms
-from pool.store.releases import ReleasePolicy
 from shares.board.events import HoldReleased, ReserveChanged
 
 _log = structlog.get_logger("pool.settler")
 
 _IDLE_SECONDS = 30.0  # holds end without anything happening
-
-
-def settlement_policy(config: Config) -> SettlementPolicy:
-    """Settlement's rules from the operator's settings."""
-    return SettlementPolicy(
-        referee_cap_ppm=config.money.referee_cap_ppm,
-        release=ReleasePolicy(
-            hold_seconds=config.trust.hold_seconds,
-            minimum_rows=config.policy().minimum_hold_rows,
-            price=config.money.price,
-        ),
-        scheme=config.money.scheme,
-        pot=PotTerms(
-            round_seconds=config.money.round_seconds,
-            window=config.money.pplns_window * config.money.price,
-        ),
-    )
 
 
 class Settler:

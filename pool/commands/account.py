@@ -225,7 +225,7 @@ def close(name: str, config_path: Path, as_json: bool) -> None:
     every hold is over, by a running pool.
     """
     from pool.closing import close_account
-    from pool.settler import settlement_policy
+    from pool.settlement import settlement_policy
 
     config, _ = load(config_path)
     with open_store(config_path) as store:

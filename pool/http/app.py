@@ -5,6 +5,8 @@ from __future__ import annotations
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
 
 from pool.batches.direct import DirectError
 from pool.http import (
@@ -15,6 +17,7 @@ from pool.http import (
     hardware,
     health,
     models,
+    pages,
     payouts,
     pool_api,
     quotes,
@@ -26,6 +29,16 @@ from pool.http.deps import HttpDeps
 from pool.http.draining import WholeRequests
 from pool.http.errors import ApiError, on_api_error, on_http_exception
 from pool.http.middleware import RequestIds
+from pool.http.pages.frame import refusal
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    """A page for a person who went astray, JSON for programs."""
+    assert isinstance(error, HTTPException)
+    api = request.url.path.startswith(("/v1/", "/v2/", "/api/"))
+    if api or error.status_code != 404 or "text/html" not in request.headers.get("accept", ""):
+        return await on_http_exception(request, error)
+    return await refusal(request, 404, f"There is no page {request.url.path[:200]} here.")
 
 
 def create_app(deps: HttpDeps) -> Starlette:
@@ -45,12 +58,13 @@ def create_app(deps: HttpDeps) -> Starlette:
             *payouts.ROUTES,
             *rejections.ROUTES,
             *statements.ROUTES,
+            *pages.ROUTES,
         ],
         middleware=[Middleware(WholeRequests), Middleware(RequestIds)],
         exception_handlers={
             ApiError: on_api_error,
             DirectError: on_api_error,
-            HTTPException: on_http_exception,
+            HTTPException: _on_http_exception,
         },
     )
     app.state.deps = deps

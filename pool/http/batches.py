@@ -41,17 +41,23 @@ async def create_batch(request: Request) -> Response:
     """Make a batch of an uploaded file; validation follows."""
     deps = deps_of(request)
     account = await customer(request)
-    values = checked_batch(deps, await read_object(request, PARAMETERS))
+    row = await add_batch(deps, account.name, await read_object(request, PARAMETERS))
+    return JsonResponse(_shape(deps, row, 0, 0))
+
+
+async def add_batch(deps: HttpDeps, account: str, body: dict[str, Any]) -> JobRow:
+    """Make a batch; validation follows. Raises ``ApiError``."""
+    values = checked_batch(deps, body)
 
     def insert() -> JobRow:
         with deps.store.database.write() as connection:
             at = deps.clock.now()
-            input_file(connection, account.name, values["input_file"], at)
+            input_file(connection, account, values["input_file"], at)
             seconds = values.pop("seconds")
             job = add_job(
                 connection,
                 batch=new_batch_id(),
-                account=account.name,
+                account=account,
                 direct=False,
                 state="validating",
                 created=at,
@@ -62,7 +68,7 @@ async def create_batch(request: Request) -> Response:
 
     row = await trio.to_thread.run_sync(insert)
     deps.runner.submitted(row.id)
-    return JsonResponse(_shape(deps, row, 0, 0))
+    return row
 
 
 async def get_batches(request: Request) -> Response:
@@ -99,11 +105,16 @@ async def get_batch(request: Request) -> Response:
 async def cancel_batch(request: Request) -> Response:
     """Stop a batch; what is done is delivered, the rest is not charged."""
     row, _, _ = await _find(request)
+    await cancel_running(deps_of(request), row)
+    return await get_batch(request)
+
+
+async def cancel_running(deps: HttpDeps, row: JobRow) -> None:
+    """Stop a batch. Raises ``ApiError`` 400 when it is over."""
     if row.state in ("completed", "failed", "expired", "finalizing"):
         text = f"this batch is {row.state}: there is nothing to cancel"
         raise ApiError(400, "batch_not_cancellable", text)
-    await deps_of(request).runner.cancel(row.id)
-    return await get_batch(request)
+    await deps.runner.cancel(row.id)
 
 
 async def get_corrections(request: Request) -> Response:

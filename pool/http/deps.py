@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import trio
 from prometheus_client import CollectorRegistry
 from starlette.requests import Request
 
@@ -16,6 +17,10 @@ from pool.store import Store
 
 
 def _tell_nobody(_account: str, _text: str) -> None:
+    return
+
+
+def _nobody_looks() -> None:
     return
 
 
@@ -36,6 +41,9 @@ class HttpDeps:
     registry: CollectorRegistry
     overview: Callable[[], dict[str, Any]] = field(default=_nothing)
     tell: Callable[[str, str], None] = field(default=_tell_nobody)  # an account's rigs
+    changed: Callable[[], None] = field(default=_nobody_looks)  # accounts or quarantines
+    ending: trio.Event = field(default_factory=trio.Event)  # streams should end
+    stratum_port: int = 0  # 0: what the settings say
     ready: Callable[[], bool] = field(default=lambda: True)
 
 

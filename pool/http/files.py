@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,20 +43,28 @@ def file_shape(file: StoredFile) -> dict[str, Any]:
 
 async def create_file(request: Request) -> Response:
     """Store an upload; it is validated when a batch is made of it."""
-    deps = deps_of(request)
     account = await customer(request)
+    return JsonResponse(file_shape(await take_upload(request, account.name, lambda _: None)))
+
+
+async def take_upload(
+    request: Request, account: str, check: Callable[[dict[str, str]], None]
+) -> StoredFile:
+    """Store the form's file, unless ``check`` refuses its other fields. Raises ``ApiError``."""
+    deps = deps_of(request)
     name = new_file_id()
     folder = deps.runner.scratch / "uploads"
     path = folder / name
     await trio.to_thread.run_sync(_make_folder, folder)
     try:
         upload = await receive_upload(request, path, deps.config.http.max_upload_bytes)
-        file = _described(upload, name, account.name, deps.clock.now())
+        check(upload.fields)
+        file = _described(upload, name, account, deps.clock.now())
         await trio.to_thread.run_sync(_keep, deps, path, file)
     finally:
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(lambda: path.unlink(missing_ok=True))
-    return JsonResponse(file_shape(file))
+    return file
 
 
 async def get_files(request: Request) -> Response:

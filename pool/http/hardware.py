@@ -16,8 +16,8 @@ from pool.store.hardware import ranking, token_prices
 _FRESH_SECONDS = 30.0
 
 
-async def get_hardware(request: Request) -> Response:
-    """Public facts, at most half a minute old."""
+async def hardware_facts(request: Request) -> dict[str, Any]:
+    """The ranking and prices, at most half a minute old."""
     deps, state = deps_of(request), request.app.state
     now = deps.clock.now()
 
@@ -35,7 +35,12 @@ async def get_hardware(request: Request) -> Response:
     if kept is None or now - kept["at"] > _FRESH_SECONDS:
         kept = await trio.to_thread.run_sync(read)
         state.hardware = kept
-    return JsonResponse(kept)
+    return kept
+
+
+async def get_hardware(request: Request) -> Response:
+    """Public facts."""
+    return JsonResponse(await hardware_facts(request))
 
 
 ROUTES = [Route("/api/v1/hardware", get_hardware, methods=["GET"])]

@@ -34,14 +34,19 @@ async def get_payout(request: Request) -> Response:
     """Where the account is paid, from how many units on, and why it was not."""
     deps = deps_of(request)
     account = await miner_to_pay(request)
-    return JsonResponse(await trio.to_thread.run_sync(_settings, deps, account))
+    return JsonResponse(await trio.to_thread.run_sync(payout_settings, deps, account))
 
 
 async def put_payout(request: Request) -> Response:
     """Change the address, the minimum, or both. Needs the payout token."""
     deps = deps_of(request)
     account = await miner_who_pays(request)
-    wanted = await read_object(request, _NAMES)
+    await change_payout(deps, account, await read_object(request, _NAMES))
+    return JsonResponse(await trio.to_thread.run_sync(payout_settings, deps, account))
+
+
+async def change_payout(deps: HttpDeps, account: Account, wanted: dict[str, Any]) -> None:
+    """Change a miner's ``address``, ``minimum``, or both. Raises ``ApiError`` 400."""
     address, minimum = wanted.get("address"), wanted.get("minimum")
     if "address" in wanted and not isinstance(address, str):
         raise invalid("address", "must be a text")
@@ -76,7 +81,6 @@ async def put_payout(request: Request) -> Response:
         raise invalid("minimum", str(error)) from None
     if payee is not None and payee.since == now:
         deps.tell(account.name, payee.news())
-    return JsonResponse(await trio.to_thread.run_sync(_settings, deps, account))
 
 
 async def get_payouts(request: Request) -> Response:
@@ -96,7 +100,8 @@ async def get_payouts(request: Request) -> Response:
     return JsonResponse({"object": "list", "data": data, "next_after": following})
 
 
-def _settings(deps: HttpDeps, account: Account) -> dict[str, Any]:
+def payout_settings(deps: HttpDeps, account: Account) -> dict[str, Any]:
+    """Where a miner is paid, from how many units on, and why it was not. In a thread."""
     with deps.store.database.read() as connection:
         payee = payee_of(connection, account.name)
         minimum = payout_minimum(connection, account.name)

@@ -12,6 +12,7 @@ from starlette.routing import Route
 from pool.http.auth import any_account
 from pool.http.deps import deps_of
 from pool.http.errors import ApiError, JsonResponse
+from pool.http.facts import facts_of
 from pool.store.escrow import statements
 from pool.store.jobs import jobs_by_state
 from pool.store.ledger import Head, head
@@ -26,7 +27,7 @@ async def get_status(request: Request) -> Response:
             return jobs_by_state(connection)
 
     batches = await trio.to_thread.run_sync(read)
-    return JsonResponse(deps.overview() | {"batches": batches, "at": deps.clock.now()})
+    return JsonResponse(facts_of(request, None) | {"batches": batches, "at": deps.clock.now()})
 
 
 async def get_ledger(request: Request) -> Response:

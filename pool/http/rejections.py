@@ -12,12 +12,12 @@ from starlette.routing import Route
 from pool.bundles import replay_bundle
 from pool.http.auth import any_account
 from pool.http.bodies import number_param, page_limit
-from pool.http.deps import deps_of
+from pool.http.deps import HttpDeps, deps_of
 from pool.http.errors import ApiError, JsonResponse
 from pool.store.appeals import ROWS_GONE, AppealError, open_appeal
 from pool.store.database import StoreError
 from pool.store.rejections import Rejection, rejection, rejections_after
-from shares.faults import EXCUSED, of_share
+from shares.faults import EXCUSED, Fault, of_share
 
 
 async def get_rejections(request: Request) -> Response:
@@ -38,31 +38,37 @@ async def get_rejections(request: Request) -> Response:
 
 async def get_bundle(request: Request) -> Response:
     """All that ``inferpool replay`` needs but the model's files."""
-    deps = deps_of(request)
     account = await any_account(request)
-    number = _number(request)
+    return JsonResponse(await bundle_of(deps_of(request), account.name, share_number(request)))
 
+
+async def bundle_of(deps: HttpDeps, account: str, number: int) -> dict[str, Any]:
+    """The replay bundle of a share. Raises ``ApiError`` 404 or 410."""
     try:
         bundle = await trio.to_thread.run_sync(
-            replay_bundle, deps.store, deps.models, account.name, number
+            replay_bundle, deps.store, deps.models, account, number
         )
     except (FileNotFoundError, StoreError):
         raise ApiError(410, "rows_gone", ROWS_GONE) from None
     if bundle is None:
         raise _nothing(number)
-    return JsonResponse(bundle)
+    return bundle
 
 
 async def post_appeal(request: Request) -> Response:
     """Ask the referee to run the rows of a share again that it found wrong."""
-    deps = deps_of(request)
     account = await any_account(request)
-    number = _number(request)
+    found = await appeal_against(deps_of(request), account.name, share_number(request))
+    return JsonResponse(_rejection_json(found), status_code=202)
+
+
+async def appeal_against(deps: HttpDeps, account: str, number: int) -> Rejection:
+    """Open an appeal. Raises ``ApiError`` 400 or 404."""
 
     def write() -> Rejection | None:
         with deps.store.database.write() as connection:
-            open_appeal(connection, deps.store.has_block, account.name, number, deps.clock.now())
-            return rejection(connection, account.name, number)
+            open_appeal(connection, deps.store.has_block, account, number, deps.clock.now())
+            return rejection(connection, account, number)
 
     try:
         found = await trio.to_thread.run_sync(write)
@@ -71,10 +77,11 @@ async def post_appeal(request: Request) -> Response:
     except AppealError as error:
         raise ApiError(400, error.code, str(error)) from None
     assert found is not None
-    return JsonResponse(_rejection_json(found), status_code=202)
+    return found
 
 
-def _number(request: Request) -> int:
+def share_number(request: Request) -> int:
+    """The number of a lease in the path. Raises ``ApiError`` 404."""
     text = request.path_params["lease"]
     if not (text.isascii() and text.isdecimal() and len(text) <= 18):
         raise _nothing(text[:40])
@@ -90,11 +97,15 @@ def _nothing(number: object) -> ApiError:
     )
 
 
+def meaning_of(one: Rejection) -> Fault:
+    """Whose fault it was, what it costs, and why, in words."""
+    if one.excuse is not None and one.excuse.outcome != "guilty":
+        return EXCUSED
+    return of_share(one.state, one.fault, one.verdict, one.reason, refuted=bool(one.refuted))
+
+
 def _rejection_json(one: Rejection) -> dict[str, Any]:
-    meaning = of_share(one.state, one.fault, one.verdict, one.reason, refuted=bool(one.refuted))
-    excuse = one.excuse
-    if excuse is not None and excuse.outcome != "guilty":
-        meaning = EXCUSED
+    meaning, excuse = meaning_of(one), one.excuse
     rejected = one.verdict == "rejected"
     appeal = one.appeal
     return {

@@ -32,11 +32,11 @@ class HttpServer:
             self._socket.close()
             raise
         self.port: int = self._socket.getsockname()[1]
-        self._stopping = trio.Event()
+        self.stopping = trio.Event()
 
     def stop(self) -> None:
         """Accept no more; requests under way may finish within a few seconds."""
-        self._stopping.set()
+        self.stopping.set()
 
     def close(self) -> None:
         """Give the address back without having served."""
@@ -57,7 +57,7 @@ class HttpServer:
         await hypercorn.trio.serve(
             app,  # type: ignore[arg-type] # an ASGI application by Starlette's own types
             config,
-            shutdown_trigger=self._stopping.wait,
+            shutdown_trigger=self.stopping.wait,
             task_status=task_status,
             mode="asgi",
         )

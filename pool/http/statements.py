@@ -35,8 +35,12 @@ _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 async def get_statement(request: Request) -> Response:
     """The days from ``from`` to before ``to``, by default the last 30."""
+    return await statement_answer(request, await any_account(request))
+
+
+async def statement_answer(request: Request, account: Account) -> Response:
+    """An account's statement, as the query asks for it. Raises ``ApiError``."""
     deps = deps_of(request)
-    account = await any_account(request)
     form = request.query_params.get("format", "json")
     if form not in ("json", "csv"):
         raise invalid("format", "must be json or csv")
@@ -47,7 +51,7 @@ async def get_statement(request: Request) -> Response:
         raise invalid("from", str(error)) from None
     if account.role == "operator":
         raise ApiError(403, "wrong_role", "an operator's account has no statement")
-    found = await trio.to_thread.run_sync(_read, deps.store, account, span)
+    found = await trio.to_thread.run_sync(read_statement, deps.store, account, span)
     if form == "json":
         return JsonResponse(found)
     text = _csv(found["columns"], found["data"])
@@ -59,7 +63,8 @@ async def get_statement(request: Request) -> Response:
     )
 
 
-def _read(store: Store, account: Account, span: Span) -> dict[str, Any]:
+def read_statement(store: Store, account: Account, span: Span) -> dict[str, Any]:
+    """A miner's or a customer's statement, ready for JSON."""
     facts: dict[str, Any] = {
         "object": "statement",
         "account": account.name,

@@ -26,7 +26,9 @@ _COLUMNS = (
 )
 
 
-def create_account(database: Database, name: str, role: str, at: float) -> str:
+def create_account(
+    database: Database, name: str, role: str, at: float, actor: str = "operator"
+) -> str:
     """Make an account; returns its token, which is shown this once and kept only as a hash.
 
     Raises ``AccountError`` for a name that is taken or not allowed, and for an unknown role.
@@ -42,7 +44,7 @@ def create_account(database: Database, name: str, role: str, at: float) -> str:
                 name=name, role=role, token_hash=token_hash(token), created=at
             )
         )
-        audit(connection, at, f"account {name} created as {role}")
+        audit(connection, at, f"account {name} created as {role}", actor)
     return token
 
 
@@ -56,7 +58,7 @@ def account_by_token(connection: sa.Connection, token: str) -> Account | None:
     return None if found is None else Account(*found)
 
 
-def renew_payout_token(database: Database, name: str, at: float) -> str:
+def renew_payout_token(database: Database, name: str, at: float, actor: str = "operator") -> str:
     """Give a miner a fresh payout token, shown this once; one that it had opens nothing any more.
 
     It says where the miner is paid and opens nothing else, so that who has a rig's token cannot
@@ -71,7 +73,7 @@ def renew_payout_token(database: Database, name: str, at: float) -> str:
             .where(schema.account.c.name == name)
             .values(payout_token_hash=token_hash(token))
         )
-        audit(connection, at, f"account {name} has a new payout token")
+        audit(connection, at, f"account {name} has a new payout token", actor)
     return token
 
 
@@ -107,12 +109,12 @@ def all_accounts(connection: sa.Connection) -> list[Account]:
     return [Account(*row) for row in rows]
 
 
-def mark_closed(connection: sa.Connection, name: str, at: float) -> None:
+def mark_closed(connection: sa.Connection, name: str, at: float, actor: str = "operator") -> None:
     """From now on the account's token opens nothing."""
     connection.execute(
         update(schema.account).where(schema.account.c.name == name).values(closed=at)
     )
-    audit(connection, at, f"account {name} closed")
+    audit(connection, at, f"account {name} closed", actor)
 
 
 def audit(connection: sa.Connection, at: float, what: str, actor: str = "operator") -> None:

@@ -23,7 +23,7 @@ from sqlalchemy.pool import QueuePool
 
 from pool.store.schema import meta, metadata
 
-SCHEMA_VERSION = 9
+SCHEMA_VERSION = 10
 BUSY_SECONDS = 10.0
 
 _log = structlog.get_logger()

@@ -46,7 +46,7 @@ class Statement:
     paid: int = 0  # in all, so far
 
 
-def deposit(database: Database, name: str, units: int, at: float) -> int:
+def deposit(database: Database, name: str, units: int, at: float, actor: str = "operator") -> int:
     """Credit a customer, or seed the reserve (``name`` ``reserve``); returns what it has then.
 
     Raises ``AccountError`` for another kind of account and for units below 1.
@@ -66,7 +66,7 @@ def deposit(database: Database, name: str, units: int, at: float) -> int:
             code = posting.customer(name)
         number = connection.scalar(select(func.max(schema.entry.c.seq))) or 0
         post(connection, "deposit", f"{name}:{number + 1}", posting.deposited(name, units), at)
-        audit(connection, at, f"{units} units credited to {name}")
+        audit(connection, at, f"{units} units credited to {name}", actor)
         return balance(connection, code)
 
 

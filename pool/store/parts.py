@@ -106,6 +106,21 @@ def parts_after(
     return [_drawn(connection, row, row.epoch <= published) for row in found], following
 
 
+def parts_of(connection: sa.Connection, number: int, now: float) -> list[DrawnPart]:
+    """The parts of one share, in their order."""
+    published = last_published(connection, now)
+    part, lease = schema.part, schema.lease.c
+    found = connection.execute(
+        select(
+            part, lease.rig, lease.model, lease.segments, lease.suspect, lease.verdict, lease.reason
+        )
+        .join(schema.lease, lease.id == part.c.lease)
+        .where(part.c.lease == number)
+        .order_by(part.c.no)
+    ).all()
+    return [_drawn(connection, row, row.epoch <= published) for row in found]
+
+
 def _drawn(connection: sa.Connection, row: sa.Row[Any], published: bool) -> DrawnPart:
     won, check = schema.won.c, schema.check.c
     stop_row = row.first_row + row.rows

@@ -192,6 +192,15 @@ def payouts_of(
     return found[:limit], found[limit - 1].id if len(found) > limit else None
 
 
+def newest_payouts(connection: sa.Connection, account: str, limit: int) -> list[Payout]:
+    """An account's last payouts, the newest first."""
+    table = schema.payout
+    rows = connection.execute(
+        select(table).where(table.c.account == account).order_by(table.c.id.desc()).limit(limit)
+    )
+    return [Payout(**row._mapping) for row in rows]
+
+
 def list_payouts(
     connection: sa.Connection, states: tuple[str, ...], after: int, limit: int
 ) -> list[Payout]:

@@ -25,6 +25,7 @@ _accounts = select(schema.lease.c.id, schema.lease.c.account).where(
     schema.lease.c.id.in_(bindparam("leases", expanding=True))
 )
 _last_root = select(schema.root).order_by(schema.root.c.sequence.desc()).limit(1)
+_NEAR = 4  # roots of the same moment
 _new_root, _new_receipts = insert(schema.root), insert(schema.receipt)
 
 
@@ -99,6 +100,38 @@ def roots_after(connection: sa.Connection, after: int, limit: int) -> list[Signe
         select(root).where(root.c.sequence > after).order_by(root.c.sequence).limit(limit)
     )
     return [_signed(row) for row in rows]
+
+
+def last_roots(connection: sa.Connection, limit: int) -> list[SignedRoot]:
+    """The newest roots, the newest first."""
+    root = schema.root
+    return [
+        _signed(row)
+        for row in connection.execute(select(root).order_by(root.c.sequence.desc()).limit(limit))
+    ]
+
+
+def places_of_share(connection: sa.Connection, lease: int) -> list[tuple[int, int, int, int]]:
+    """(part, sequence of its root, index of its leaf, work) of a share's receipts."""
+    receipt, part, root = schema.receipt.c, schema.part.c, schema.root.c
+    moments = connection.scalars(select(part.at).where(part.lease == lease)).all()
+    # A root's time is that of its newest part: so few roots may hold a part of this moment.
+    sequences = {
+        sequence
+        for at in moments
+        for sequence in connection.scalars(
+            select(root.sequence)
+            .where(root.at >= round(at * 1e6))
+            .order_by(root.at, root.sequence)
+            .limit(_NEAR)
+        )
+    }
+    rows = connection.execute(
+        select(receipt.part, receipt.sequence, receipt.index, receipt.work)
+        .where(receipt.sequence.in_(sequences), receipt.lease == lease)
+        .order_by(receipt.part)
+    )
+    return [(part, sequence, index, work) for part, sequence, index, work in rows]
 
 
 def receipts_after(

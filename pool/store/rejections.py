@@ -100,11 +100,41 @@ def rejections_after(
         .limit(limit + 1)
     )
     numbers = sorted({*connection.scalars(faulty), *connection.scalars(wrong)})[: limit + 1]
-    rows = connection.execute(
-        select(schema.lease).where(lease.id.in_(numbers)).order_by(lease.id)
-    ).all()
-    found = [_rejection(connection, row) for row in rows[:limit]]
-    return found, found[-1].lease if len(rows) > limit else None
+    found = _numbered(connection, numbers[:limit])
+    return found, found[-1].lease if len(numbers) > limit else None
+
+
+def rejections_before(
+    connection: sa.Connection, account: str, before: int, limit: int
+) -> tuple[list[Rejection], int | None]:
+    """The account's rejections before lease number ``before``, the newest first.
+
+    Also the number to go on before, ``None`` when there are no more.
+    """
+    lease, refuted = schema.lease.c, schema.refuted.c
+    faulty = (
+        select(lease.id)
+        .where(lease.account == account, lease.id < before, schema.faulty)
+        .order_by(lease.id.desc())
+        .limit(limit + 1)
+    )
+    wrong = (
+        select(lease.id)
+        .join(schema.refuted, refuted.lease == lease.id)
+        .where(lease.account == account, refuted.lease < before)
+        .distinct()
+        .order_by(lease.id.desc())
+        .limit(limit + 1)
+    )
+    numbers = sorted({*connection.scalars(faulty), *connection.scalars(wrong)}, reverse=True)
+    found = _numbered(connection, numbers[:limit])[::-1]
+    return found, found[-1].lease if len(numbers) > limit else None
+
+
+def _numbered(connection: sa.Connection, numbers: list[int]) -> list[Rejection]:
+    lease = schema.lease
+    rows = connection.execute(select(lease).where(lease.c.id.in_(numbers)).order_by(lease.c.id))
+    return [_rejection(connection, row) for row in rows.all()]
 
 
 def faulty_leases(account: str, after: int) -> sa.Select[tuple[int]]:

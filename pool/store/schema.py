@@ -70,6 +70,17 @@ attestation = Table(
     Column("at", Float, nullable=False),
 )
 
+# Browsers that are signed in: by whom, with which token. Only the cookie's hash is kept.
+page_session = Table(
+    "page_session",
+    metadata,
+    Column("id_hash", String, primary_key=True),  # SHA-256, hex
+    Column("account", String, nullable=False, index=True),
+    Column("token_hash", String, nullable=False),
+    Column("opened", Float, nullable=False),
+    Column("ends", Float, nullable=False),
+)
+
 trust = Table(
     "trust",
     metadata,
@@ -462,6 +473,8 @@ root = Table(
     Column("signature", LargeBinary, nullable=False),
 )
 
+Index("root_at", root.c.at)
+
 # A leaf's place; its rows, digest and time are its part's.
 receipt = Table(
     "receipt",
@@ -557,6 +570,23 @@ hardware = Table(
     Column("seconds", Float, nullable=False),  # of devices with a share in hand
     Column("joules", Float, nullable=False),  # as rigs report them
     Column("joules_work", BigInteger, nullable=False),  # work that they were reported for
+)
+
+# ── the pool over time ───────────────────────────────────────────────────────
+
+# What the pages' charts show: see pool.history.
+moment = Table(
+    "moment",
+    metadata,
+    Column("at", Float, primary_key=True),
+    Column("rate", Float, nullable=False),  # work a second, as the board measures it
+    Column("rigs", Integer, nullable=False),
+    Column("jobs", Integer, nullable=False),
+    Column("open_work", BigInteger, nullable=False),  # not leased
+    # Since the moment before:
+    Column("accepted_work", BigInteger, nullable=False),
+    Column("shares_cleared", Integer, nullable=False),
+    Column("shares_rejected", Integer, nullable=False),
 )
 
 # ── schemes of pay other than the proportional one ───────────────────────────

@@ -3,7 +3,7 @@ computes every row itself."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from hashlib import blake2b, sha256
@@ -216,6 +216,9 @@ class Served:
     poor_key: str
     miner_key: str
     told: list[tuple[str, str]] = field(default_factory=list)  # (account, text)
+    facts: dict = field(default_factory=dict)  # what the pool tells of itself
+    changes: list[None] = field(default_factory=list)  # one for each that the pages told
+    stop: Callable[[], None] = lambda: None
 
     @property
     def url(self) -> str:
@@ -334,6 +337,8 @@ async def open_customer_side(
             if go:
                 core.go.set()
             told: list[tuple[str, str]] = []
+            server = HttpServer("127.0.0.1", 0)
+            facts, changes = pool_facts(models), []
             deps = HttpDeps(
                 store=store,
                 core=core,
@@ -342,18 +347,95 @@ async def open_customer_side(
                 config=config,
                 clock=clock,
                 registry=CollectorRegistry(),
-                overview=lambda: {"rigs": [], "jobs": len(core.jobs)},
+                ending=server.stopping,
+                overview=lambda: facts | {"open": len(core.jobs)},
+                changed=lambda: changes.append(None),
                 tell=lambda account, text: told.append((account, text)),
             )
-            server = HttpServer("127.0.0.1", 0)
             await core.recover()
             nursery.start_soon(runner.run)
             await nursery.start(server.serve, create_app(deps))
-            yield Served(store, core, runner, models, clock, server.port, *keys, told=told)
+            yield Served(
+                store,
+                core,
+                runner,
+                models,
+                clock,
+                server.port,
+                *keys,
+                told=told,
+                facts=facts,
+                changes=changes,
+                stop=server.stop,
+            )
             server.stop()
             nursery.cancel_scope.cancel()
     finally:
         store.close()
+
+
+def pool_facts(models: Models) -> dict:
+    """What ``pool.overview`` tells of a pool with one rig of ``miner`` and one of somebody else."""
+    rig = {
+        "models": ["tiny"],
+        "difficulty": 1000,
+        "rate": 120.0,
+        "leases": 2,
+        "in_hand": 2000,
+        "unjudged": 1,
+        "established": True,
+        "held": 500,
+        "accepted_rows": 1234,
+        "accepted_work": 5678,
+        "shares_cleared": 9,
+        "shares_rejected": 1,
+        "offences": 0,
+        "check_rate_ppm": 10_000,
+        "referee_rate_ppm": 1_000,
+    }
+    return {
+        "rigs": [
+            {"account": "miner", "rig": "rig1"} | rig,
+            {"account": "stranger", "rig": "basement"} | rig,
+        ],
+        "jobs": [
+            {
+                "model": "tiny",
+                "operation": "embed",
+                "direct": False,
+                "rows": 100,
+                "accepted_rows": 60,
+                "cleared_rows": 50,
+                "work": 100,
+                "rate": 10.0,
+                "eta_seconds": 5.0,
+            }
+        ],
+        "models": [
+            {
+                "name": model.name,
+                "model": model.digest,
+                "numerics": model.manifest.numerics,
+                "operations": list(model.manifest.operations),
+                "labels": [],
+                "prompts": {},
+                "default_prompt": None,
+            }
+            for model in models.list()
+        ],
+        "connections": 3,
+        "rate": 240.0,
+        "leases": 4,
+        "open_work": 1000,
+        "leased_work": 4000,
+        "unjudged": 2,
+        "checks": 7,
+        "referee_waiting_rows": 0,
+        "referee_rows": 11,
+        "referee_rigs": 0,
+        "reserve": 100,
+        "leasing_paused": False,
+    }
 
 
 def _keys(store: Store, clock: Clock) -> list[str]:

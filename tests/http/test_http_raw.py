@@ -86,7 +86,7 @@ async def test_unknown_routes_and_methods_have_the_one_shape(served: Served) -> 
     """Nothing answers in HTML or plain text."""
     async with client_of(served) as client:
         assert code_of(await client.get("/v1/nothing")) == (404, "unknown_url")
-        assert code_of(await client.get("/")) == (404, "unknown_url")
+        assert code_of(await client.get("/nothing")) == (404, "unknown_url")
         assert code_of(await client.put("/v1/files")) == (405, "method_not_allowed")
         assert code_of(await client.get("/v1/models/none")) == (404, "model_not_found")
         assert code_of(await client.get("/v1/files/../../etc/passwd")) == (404, "unknown_url")

@@ -13,7 +13,7 @@ from world import World, settings, simulate
 from pool import closedholds
 from pool.batches.housekeeping import remove_direct_blocks
 from pool.closing import close_account
-from pool.settler import settlement_policy
+from pool.settlement import settlement_policy
 from pool.store import schema
 from pool.store.closedholds import HoldRow, rows_of_hold
 from pool.store.ledger import balances

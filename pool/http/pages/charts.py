@@ -1,0 +1,48 @@
+"""Numbers for the charts: the pool over time."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import trio
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from pool.http.bodies import invalid
+from pool.http.deps import deps_of
+from pool.http.errors import JsonResponse
+from pool.store.history import Moment, moments
+
+SPANS = {  # {name: (seconds, seconds a point)}
+    "1h": (3_600.0, 30.0),
+    "24h": (86_400.0, 600.0),
+    "7d": (604_800.0, 3_600.0),
+    "30d": (2_592_000.0, 14_400.0),
+}
+
+
+def span_of_chart(request: Request) -> tuple[float, float]:
+    """Seconds, and seconds a point, of the query parameter ``span``. Raises ``ApiError`` 400."""
+    span = SPANS.get(request.query_params.get("span", "1h"))
+    if span is None:
+        raise invalid("span", f"must be one of {', '.join(SPANS)}")
+    return span
+
+
+async def get_history(request: Request) -> Response:
+    """Public: work a second, rigs, jobs and verdicts over time."""
+    deps = deps_of(request)
+    span, step = span_of_chart(request)
+    now = deps.clock.now()
+    since = now - span
+
+    def read() -> list[Moment]:
+        with deps.store.database.read() as connection:
+            return moments(connection, since, step)
+
+    data = [asdict(one) for one in await trio.to_thread.run_sync(read)]
+    return JsonResponse({"object": "chart", "from": since, "to": now, "data": data})
+
+
+ROUTES = [Route("/api/v1/history", get_history, methods=["GET"])]
