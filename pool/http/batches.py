@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 import sqlalchemy as sa
+import structlog
 import trio
 from starlette.requests import Request
 from starlette.responses import Response
@@ -31,6 +32,8 @@ from pool.store.jobs import (
     refund_of,
 )
 from shares.trust.assurance import FIELD, FULL, KEY, AssuranceError, parse_assurance
+
+_log = structlog.get_logger("pool.http")
 
 PARAMETERS = frozenset(
     {"input_file_id", "endpoint", "completion_window", "metadata", "output_expires_after"}
@@ -61,6 +64,7 @@ async def create_batch(request: Request) -> Response:
             return find_job(connection, job)
 
     row = await trio.to_thread.run_sync(insert)
+    _log.info("batch created", batch=row.batch, job=row.id, endpoint=row.endpoint)
     deps.runner.submitted(row.id)
     return JsonResponse(_shape(deps, row, 0, 0))
 
@@ -102,6 +106,7 @@ async def cancel_batch(request: Request) -> Response:
     if row.state in ("completed", "failed", "expired", "finalizing"):
         text = f"this batch is {row.state}: there is nothing to cancel"
         raise ApiError(400, "batch_not_cancellable", text)
+    _log.info("batch is cancelled", batch=row.batch, job=row.id)
     await deps_of(request).runner.cancel(row.id)
     return await get_batch(request)
 
@@ -165,6 +170,7 @@ async def _find(request: Request) -> tuple[JobRow, int, int]:
     found = await trio.to_thread.run_sync(read)
     if found is None:
         raise ApiError(404, "batch_not_found", f"there is no batch {name[:80]!r}", param="batch_id")
+    structlog.contextvars.bind_contextvars(batch=found[0].batch, job=found[0].id)
     return found
 
 
