@@ -48,7 +48,7 @@ async def _toggle_debug(
         async for _ in signals:
             now = next(levels)
             sinks.set_levels({"": now})
-            log.warning("log level", level=now)
+            log.warning("log levels", levels={"all": now})
 
 
 async def _stop_when_signalled(

@@ -17,6 +17,7 @@ LOGGERS = (
     "pool.comparisons",
     "pool.core",
     "pool.court",
+    "pool.direct",
     "pool.gateway",
     "pool.http",
     "pool.ledgerwatch",

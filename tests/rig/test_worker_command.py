@@ -131,7 +131,7 @@ def test_a_rig_without_a_device_that_can_compute_ends_with_the_reason(
 ) -> None:
     """One line and status 1, however deep in tasks it was found out."""
 
-    async def run(rig: Rig, console: Any) -> None:
+    async def run(rig: Rig, **_: Any) -> None:
         raise ExceptionGroup("tasks", [NoDevices("gpu0: its golden vectors differ")])
 
     module = sys.modules["gpu_worker.commands.worker"]
@@ -167,11 +167,11 @@ class Process:
             *lines, rest = (rest + data).split(b"\n")
             self.log += [json.loads(line) for line in lines]
 
-    async def logged(self, event: str) -> dict[str, Any]:
+    async def logged(self, event: str, **facts: object) -> dict[str, Any]:
         with trio.fail_after(60):
             while True:
                 for entry in self.log:
-                    if entry["event"] == event:
+                    if {**entry, "event": event, **facts} == entry:
                         return entry
                 await trio.sleep(0.01)
 
@@ -263,6 +263,28 @@ async def test_a_second_signal_stops_it_at_once(tcp_pool, start, number) -> None
     rig.process.send_signal(number)
 
     assert await rig.exit_code() == -number
+
+
+async def test_sigusr2_changes_the_log_to_debug_and_back(tcp_pool, start) -> None:
+    """While it runs, and its lines name lease, account, rig and session."""
+    rig = await start()
+    session = await in_time(tcp_pool)
+    await rig.logged("connected")
+    session.give(1, rows_of(5))
+    await rig.logged("share done")
+
+    rig.process.send_signal(signal.SIGUSR2)
+    await rig.logged("log levels", levels={"all": "debug"})
+    session.give(2, rows_of(5))
+    taken = await rig.logged("share taken")
+    rig.process.send_signal(signal.SIGUSR2)
+    await rig.logged("log levels", levels={"all": "info"})
+    session.give(3, rows_of(5))
+    await rig.logged("share done", lease=3)
+
+    assert (taken["lease"], taken["account"], taken["rig"]) == (2, "alice", "rig1")
+    assert taken["session"] == (await rig.logged("share done"))["session"] != ""
+    assert [e["lease"] for e in rig.log if e["event"] == "share taken"] == [2]
 
 
 async def test_a_wrong_token_is_a_clear_line_in_the_log(tcp_pool, start) -> None:
