@@ -64,7 +64,8 @@ async def create_batch(request: Request) -> Response:
             return find_job(connection, job)
 
     row = await trio.to_thread.run_sync(insert)
-    _log.info("batch created", batch=row.batch, job=row.id, endpoint=row.endpoint)
+    _bind(row)
+    _log.info("batch created", endpoint=row.endpoint)
     deps.runner.submitted(row.id)
     return JsonResponse(_shape(deps, row, 0, 0))
 
@@ -106,7 +107,7 @@ async def cancel_batch(request: Request) -> Response:
     if row.state in ("completed", "failed", "expired", "finalizing"):
         text = f"this batch is {row.state}: there is nothing to cancel"
         raise ApiError(400, "batch_not_cancellable", text)
-    _log.info("batch is cancelled", batch=row.batch, job=row.id)
+    _log.info("batch is cancelled")
     await deps_of(request).runner.cancel(row.id)
     return await get_batch(request)
 
@@ -170,8 +171,13 @@ async def _find(request: Request) -> tuple[JobRow, int, int]:
     found = await trio.to_thread.run_sync(read)
     if found is None:
         raise ApiError(404, "batch_not_found", f"there is no batch {name[:80]!r}", param="batch_id")
-    structlog.contextvars.bind_contextvars(batch=found[0].batch, job=found[0].id)
+    _bind(found[0])
     return found
+
+
+def _bind(row: JobRow) -> None:
+    """What is logged of the request says from now on which batch it is about."""
+    structlog.contextvars.bind_contextvars(batch=row.batch, job=row.id)
 
 
 def input_file(connection: sa.Connection, account: str, file: str, now: float) -> None:
