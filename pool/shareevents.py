@@ -40,12 +40,13 @@ class _Share:
 class ShareEvents:
     """Tells of rejected and slow shares; at debug of every lease, part and verdict.
 
-    Called once a commit group: where debug is off, a part costs a look into a dictionary.
+    Called once a commit group: where debug is off, a part costs two looks into a dictionary.
     """
 
     def __init__(self, stored: Iterable[StoredLease], target_seconds: float) -> None:
         """``stored``: the shares of before a restart. ``target_seconds``: a share should take."""
         self._slow_seconds = SLOW * target_seconds
+        self._debug = False  # asked once a group: whether every event is told
         self._shares = {  # {lease without a verdict: it}
             one.lease: _Share(
                 one.account, one.rig, one.model, _jobs(one.segments), one.issued, bool(one.parts)
@@ -62,6 +63,7 @@ class ShareEvents:
 
     def committed(self, records: Iterable[Record]) -> None:
         """Follow shares to their verdict."""
+        self._debug = _log.is_enabled_for(logging.DEBUG)
         for record in records:
             take = self._takers.get(type(record))
             if take is not None:
@@ -72,7 +74,7 @@ class ShareEvents:
             record.account, record.rig, record.model, _jobs(record.segments), record.issued
         )
         self._shares[record.lease] = share
-        if _log.is_enabled_for(logging.DEBUG):
+        if self._debug:
             _log.debug(
                 "lease issued", **share.facts(record.lease), rows=record.rows, work=record.work
             )
@@ -82,7 +84,7 @@ class ShareEvents:
         if share is None:
             return
         share.parts = True
-        if _log.is_enabled_for(logging.DEBUG):
+        if self._debug:
             _log.debug(
                 "part accepted", **share.facts(record.lease), part=record.part, rows=record.rows
             )
@@ -101,7 +103,7 @@ class ShareEvents:
                 seconds=seconds,
                 expected=self._slow_seconds / SLOW,
             )
-        if _log.is_enabled_for(logging.DEBUG):
+        if self._debug:
             _log.debug(
                 "lease ended",
                 **share.facts(record.lease),
@@ -123,7 +125,7 @@ class ShareEvents:
                 reason=record.reason,
                 forfeit=record.forfeit,
             )
-        elif _log.is_enabled_for(logging.DEBUG):
+        elif self._debug:
             _log.debug(
                 "share judged",
                 **share.facts(record.lease),

@@ -35,7 +35,6 @@ class RequestIds:
                 MutableHeaders(scope=message)["x-request-id"] = name
             await send(message)
 
-        structlog.contextvars.clear_contextvars()  # of the request before, on one connection
         with structlog.contextvars.bound_contextvars(request_id=name):
             try:
                 await self._app(scope, receive, send_with_id)

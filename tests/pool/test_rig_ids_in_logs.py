@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -19,7 +20,7 @@ from pool.core import Core
 from pool.gateway import Gateway
 from pool.store import Store
 from pool.store.accounts import create_account
-from shares.board.effects import Noted
+from shares.board.effects import Noted, Refused
 from stratum.client import Refusal, RigConnection
 from stratum.logs import configure
 
@@ -33,8 +34,10 @@ def stream() -> io.StringIO:
     return stream
 
 
-async def shake_hands(gateway: Gateway, user: str, token: str) -> str:
-    """A connection from its beginning to its end; returns the session's name."""
+async def shake_hands(
+    gateway: Gateway, user: str, token: str, tell: Callable[[], None] = lambda: None
+) -> str:
+    """A connection from its beginning to its end, ``tell`` in its midst; the session's name."""
     ours, theirs = memory_stream_pair()
     session = ""
     async with trio.open_nursery() as nursery:
@@ -45,6 +48,7 @@ async def shake_hands(gateway: Gateway, user: str, token: str) -> str:
                     agent="x\n", session="", credit=1, devices=(), user=user, token=token
                 )
                 session = handshake.session
+                tell()
             except Refusal:
                 pass
     return session
@@ -67,9 +71,14 @@ async def test_lines_about_a_rig_name_it(
         return look_up()
 
     pool.gateway.models.list = list_and_tell  # type: ignore[method-assign]
+
+    def refuse() -> None:
+        """In a task that is not the session's, as what waited for a commit is."""
+        pool.core._release(Refused(1, 99, 21, "stale"))
+
     async with trio.open_nursery() as nursery:
         await nursery.start(pool.run_core)
-        session = await shake_hands(pool.gateway, "alice.rig1", token)
+        session = await shake_hands(pool.gateway, "alice.rig1", token, refuse)
         await shake_hands(pool.gateway, "alice.rig2", "ip_" + "wrong" * 9)
         nursery.cancel_scope.cancel()
     store.close()
@@ -77,7 +86,7 @@ async def test_lines_about_a_rig_name_it(
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
     by_event = {line["event"]: line for line in lines}
     ids = {"connection": 1, "session": session, "account": "alice", "rig": "rig1"}
-    for event in ("rig connected", "called in the session's task"):
+    for event in ("rig connected", "called in the session's task", "request refused"):
         assert {**by_event[event], **ids} == by_event[event]
     refused = by_event["authorisation refused"]
     assert (refused["account"], refused["rig"], refused["connection"]) == ("alice", "rig2", 2)

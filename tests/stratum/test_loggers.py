@@ -95,6 +95,20 @@ def test_json_lines_cannot_be_forged(sinks: Sinks, stream: io.StringIO) -> None:
     assert json.loads(line)["account"] == HOSTILE
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+def test_secrets_are_hidden_wherever_they_come_from(stream: io.StringIO, terminal: bool) -> None:
+    """The event, its facts, what is bound, the context."""
+    configure("info", stream, terminal=terminal)
+    token = "ip__oluHtNcDlJZETPfBpysnBH7pmwT8g9eWgWULC85yX8"
+    log = structlog.get_logger("pool").bind(bound=token)
+    with structlog.contextvars.bound_contextvars(user=token):
+        log.info(f"came with {token}", given=[token], token="hunter2")
+
+    assert stream.getvalue().count("***") == 5
+    assert token not in stream.getvalue()
+    assert "hunter2" not in stream.getvalue()
+
+
 def test_a_terminal_is_not_told_what_to_do(stream: io.StringIO) -> None:
     """Its own colours aside, nothing but printable characters on one line."""
     configure("info", stream, terminal=True)
