@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 import trio
 from customer_side import Served, client_of, embed_line, jsonl, make_batch, until_over, upload
+from sqlalchemy import update
 
+from pool.store import schema
+from pool.webhooks import Webhooks
 from stratum.logs import configure
 
 TEXT = "recognisable"
@@ -133,4 +136,32 @@ async def test_a_batch_that_breaks_its_reading_is_told_without_its_text(
     (line,) = lines(stream, "intake failed")
     assert line["batch"] == batch
     assert line["raised"].startswith("RuntimeError at ")
+    assert TEXT not in stream.getvalue()
+
+
+async def test_what_a_webhooks_receiver_says_is_not_told(
+    stream: io.StringIO, served: Served, nursery: trio.Nursery
+) -> None:
+    """It may say again what it was sent."""
+
+    async def echo(connection: trio.SocketStream) -> None:
+        await connection.receive_some()
+        await connection.send_all(TEXT.encode() + b"\r\n\r\n")
+        await connection.aclose()
+
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = listener.socket.getsockname()[1]
+    nursery.start_soon(trio.serve_listeners, echo, [listener])
+    async with client_of(served) as client:
+        await until_over(client, await make_batch(client, jsonl([embed_line(1, TEXT)])))
+    with served.store.database.write() as connection:
+        connection.execute(update(schema.job).values(webhook=f"http://127.0.0.1:{port}/{TEXT}"))
+    nursery.start_soon(Webhooks(served.store, served.clock, anywhere=True).run)
+    with trio.fail_after(30):
+        while not lines(stream, "a webhook was not delivered"):  # noqa: ASYNC110 - it is a log
+            await trio.sleep(0.01)
+    nursery.cancel_scope.cancel()
+
+    line = lines(stream, "a webhook was not delivered")[0]
+    assert (line["account"], line["reason"]) == ("rich", "RemoteProtocolError")
     assert TEXT not in stream.getvalue()

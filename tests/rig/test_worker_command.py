@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import ssl
 import sys
@@ -349,6 +350,21 @@ async def test_devices_in_processes_end_with_their_rig(tcp_pool, start) -> None:
 
     with trio.fail_after(60):
         await tcp_pool.until(lambda: not any(_running(pid) for pid in devices))
+
+
+async def test_a_signal_for_the_log_does_not_end_devices(tcp_pool, start) -> None:
+    """A service manager sends it to every process of the rig."""
+    rig = await start("--devices", "cpu:2")
+    session = await in_time(tcp_pool)
+    session.give(1, rows_of(50))
+    await rig.logged("share done", lease=1)
+
+    for pid in children_of(rig.process.pid):
+        os.kill(pid, signal.SIGUSR2)
+    session.give(2, rows_of(50))
+    await rig.logged("share done", lease=2)
+
+    assert not [line for line in rig.log if line["event"] == "device lost"]
 
 
 def _running(pid: int) -> bool:
