@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from typing import TextIO, cast
 
@@ -15,6 +14,7 @@ from rich.live import Live
 from rich.table import Table
 
 from gpu_worker.telemetry import DeviceTelemetry, Telemetry
+from stratum.logs import Sinks, configure
 
 log = structlog.get_logger()
 
@@ -23,25 +23,14 @@ _REPORT = 60.0
 _SMOOTHING = 0.2
 
 
-def configure_logs(level: str, console: Console | None) -> None:
-    """Log to stderr: through ``console``, above its live table, or as JSON, one line an event."""
-    output: TextIO = sys.stderr
-    renderers: list[structlog.typing.Processor]
-    if console is None:
-        renderers = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    else:
-        renderers = [structlog.dev.ConsoleRenderer()]
-        output = cast(TextIO, FileProxy(console, sys.stderr))
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *renderers,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(output),
-    )
+def configure_logs(level: str, console: Console | None) -> Sinks:
+    """Log to stderr: through ``console``, above its live table, or as JSON, one line an event.
+
+    Returns what changes the level.
+    """
+    output = sys.stderr if console is None else cast(TextIO, FileProxy(console, sys.stderr))
+    # A rig sees token ids and no text: what its exceptions say quotes no customer.
+    return configure(level, output, terminal=console is not None, failure_words=True, lasting=False)
 
 
 def render(user: str, telemetry: Telemetry, rates: Rates) -> Table:

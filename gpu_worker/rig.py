@@ -132,6 +132,8 @@ class Rig:
 
         Raises ``NoDevices`` when no device is left to compute on.
         """
+        account, _, rig = self.config.user.partition(".")
+        structlog.contextvars.bind_contextvars(account=account, rig=rig)
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
@@ -297,6 +299,7 @@ class Rig:
             self.telemetry.connected = False
             self._upstream.book.disconnected()
             self.changed()
+            structlog.contextvars.unbind_contextvars("session")
         lasted = trio.current_time() - began
         good = session is not None and (
             session.acknowledged > 0 or lasted >= self.config.good_session
@@ -311,6 +314,7 @@ class Rig:
         credit = self._credit
         handshake = await self._shake_hands(connection, upstream.session, credit)
         upstream.session = handshake.session
+        structlog.contextvars.bind_contextvars(session=handshake.session)
         self.telemetry.sessions += 1
         self.telemetry.connected = True
         self._computer.sizer.fit(handshake.max_frame)

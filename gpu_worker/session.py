@@ -224,7 +224,13 @@ class Session:
             return
         if share is not None:
             self._telemetry.shares_taken += 1
-            log.debug("share taken", lease=share.lease, rows=share.rows, seconds=message.timeout)
+            log.debug(
+                "share taken",
+                lease=share.lease,
+                model=share.model,
+                rows=share.rows,
+                seconds=message.timeout,
+            )
 
     def _take_answer(self, answer: Result | Error) -> None:
         lease = self._releasing.pop(answer.id, None)
@@ -246,10 +252,11 @@ class Session:
         self._host.part_acknowledged(part)
         self._telemetry.parts_accepted += 1
         self._device(part).parts_accepted += 1
+        log.debug("part accepted", lease=part.lease, part=part.number)
         share = self._book.acknowledge(part)
         if share is not None:
             self._telemetry.shares_done += 1
-            log.info("share done", lease=share.lease, rows=share.rows)
+            log.info("share done", lease=share.lease, model=share.model, rows=share.rows)
 
     def _refused(self, part: Part, error: Error) -> None:
         count_reason(self._telemetry.parts_refused, error.reason)

@@ -30,6 +30,7 @@ from pool.history import History
 from pool.http import HttpDeps, create_app
 from pool.http.server import HttpServer
 from pool.ledgerwatch import LedgerWatch
+from pool.loglevels import LogLevels
 from pool.metrics import PoolMetrics
 from pool.models import Models
 from pool.overview import overview, samples
@@ -37,12 +38,14 @@ from pool.payouts.office import Office, PayoutError, PayoutRunner
 from pool.quarantines import Quarantines
 from pool.referee import Compute, Referee
 from pool.settler import Settler
+from pool.shareevents import ShareEvents
 from pool.store import Store, StoreError
 from pool.store.accounts import find_account
 from pool.store.payees import Payee, changed_payees
 from pool.webhooks import Webhooks
 from shares.board import Board
 from shares.board.effects import Record, RefereeWanted
+from stratum.logs import Sinks
 from stratum.server import open_listeners, parse_address
 
 _log = structlog.get_logger("pool")
@@ -130,7 +133,8 @@ def build_pool(
     """
     clock = Clock(start)
     policy = config.policy()
-    board = Board(policy, store.recover(), clock.now())
+    snapshot = store.recover()
+    board = Board(policy, snapshot, clock.now())
     models = Models(store, builtin=config.builtin_models)
     court = Court(config.referee.rigs, config.referee.models)
     for name in config.referee.models:
@@ -172,8 +176,11 @@ def build_pool(
         registry or CollectorRegistry(), lambda: samples(core, gateway, referee, watch)
     )
 
+    share_events = ShareEvents(snapshot.leases, config.shares.target_seconds)
+
     def committed(records: list[Record]) -> None:
         metrics.committed(records)
+        share_events.committed(records)
         if verdicts_in(records):
             settler.wake()
         quarantines.committed(records)
@@ -204,8 +211,11 @@ def build_pool(
     )
 
 
-async def run_pool(config: Config, folder: Path, base: Path) -> None:
-    """Serve until SIGTERM or SIGINT. ``base``: what relative paths in the settings start from."""
+async def run_pool(config: Config, folder: Path, base: Path, sinks: Sinks) -> None:
+    """Serve until SIGTERM or SIGINT. ``base``: what relative paths in the settings start from.
+
+    ``sinks``: of the log, whose levels change as the operator says.
+    """
     try:
         tls = _tls(config, base)
         stratum_address = parse_address(config.stratum.listen)
@@ -216,8 +226,10 @@ async def run_pool(config: Config, folder: Path, base: Path) -> None:
     try:
         office = Office(store, config.payouts, base)
         pool = build_pool(config, store)
+        levels = LogLevels(store, pool.clock, sinks, config.log_level)
         async with trio.open_nursery() as nursery:
-            await _serve(pool, nursery, tls, stratum_address, http_address, office)
+            nursery.start_soon(levels.run)
+            await _serve(pool, nursery, tls, stratum_address, http_address, office, levels)
     except (StoreError, OSError, PayoutError) as error:
         raise StartError(str(error)) from error
     finally:
@@ -231,6 +243,7 @@ async def _serve(
     stratum_address: tuple[str, int],
     http_address: tuple[str, int],
     office: Office,
+    levels: LogLevels,
 ) -> None:
     stopping = trio.Event()
     nursery.start_soon(_watch_signals, stopping)
@@ -264,7 +277,7 @@ async def _serve(
         parts.start_soon(pool.gateway.hardware.run)
         if office.carrier is not None:
             parts.start_soon(PayoutRunner(office, pool.clock).run)
-        parts.start_soon(_watch_writers, pool, written)
+        parts.start_soon(_watch_writers, pool, written, levels)
         parts.start_soon(pool.history.run)
         parts.start_soon(_watch_loop, pool)
         parts.start_soon(server.serve, app)
@@ -322,7 +335,7 @@ class _Written:
         self.news = True
 
 
-async def _watch_writers(pool: Pool, written: _Written) -> None:
+async def _watch_writers(pool: Pool, written: _Written, levels: LogLevels) -> None:
     """Commands are a second writer: what they, and the pages, changed reaches the running pool."""
     seen = await pool.core.in_thread(pool.store.database.data_version)
     looked = pool.clock.now()
@@ -331,6 +344,7 @@ async def _watch_writers(pool: Pool, written: _Written) -> None:
         version = await pool.core.in_thread(pool.store.database.data_version)
         if version != seen or written.news:
             seen, written.news = version, False
+            levels.look()
             pool.gateway.announce(await pool.core.in_thread(pool.models.refresh))
             pool.settler.wake()
             await pool.quarantines.look()

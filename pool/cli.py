@@ -14,6 +14,7 @@ _COMMANDS = {
     "account": "pool.commands.account:account",
     "quarantine": "pool.commands.quarantine:quarantine_command",
     "status": "pool.commands.status:status",
+    "log-level": "pool.commands.loglevel:log_level",
     "payouts": "pool.commands.payouts:payouts",
     "ledger": "pool.commands.ledger:ledger",
     "lab": "pool.commands.lab:lab",
@@ -51,7 +52,7 @@ def cli() -> None:
 
     \b
     Operators:  init, serve, model, account, quarantine, status, payouts,
-                ledger, lab
+                ledger, lab, log-level
     Miners:     worker, doctor, bench, payout, statement, verify,
                 audit, replay
     Customers:  submit, statement

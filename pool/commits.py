@@ -12,13 +12,10 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import structlog
 import trio
 
 from pool.store import Group, Store, commit_group
 from shares.board.effects import Message, PartAccepted, Record
-
-_log = structlog.get_logger("pool.commits")
 
 
 @dataclass(slots=True)

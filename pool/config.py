@@ -249,7 +249,7 @@ TEMPLATE = """\
 
 # Where everything is kept: database, results, uploads, models. Relative to this file.
 data = "."
-# debug, info, warning or error.
+# debug, info, warning or error; `inferpool log-level` changes it while the pool runs.
 log_level = "info"
 # Offer the model without weights (blake2b) that clients and load tests use.
 builtin_models = true

@@ -7,6 +7,7 @@ synchronous; sessions call it directly.
 
 from __future__ import annotations
 
+import contextvars
 import math
 from collections.abc import Callable, Iterable
 from typing import Protocol, TypeVar
@@ -173,7 +174,8 @@ class Core:
                         block.close()
                     self.on_block_dropped(effect.job, effect.block)
                 case Noted():
-                    _log.info(effect.what, **dict(effect.facts))
+                    # Not of whoever's message it came of: in a context without their ids.
+                    contextvars.Context().run(_log.info, effect.what, **dict(effect.facts))
         self._regulate()
 
     def submit(

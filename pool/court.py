@@ -17,6 +17,7 @@ import structlog
 import trio
 from numpy.typing import NDArray
 
+from pool.accounts import split_user
 from pool.computed import NOTHING, Computed
 from pool.models import RegisteredModel
 from pool.store.blockfile import BlockFile
@@ -112,13 +113,13 @@ class Court:
     def opened(self, session: int, user: str, bench: Bench) -> None:
         """A named rig was authorised."""
         self._seats[session] = _Seat(user, bench)
-        _log.info("a referee's rig is here", rig=user)
+        _log.info("a referee's rig is here", **_ids(user))
 
     def closed(self, session: int) -> None:
         """Its connection is gone."""
         seat = self._seats.pop(session, None)
         if seat is not None:
-            _log.warning("a referee's rig is gone", rig=seat.user)
+            _log.warning("a referee's rig is gone", **_ids(seat.user))
             self._fail(seat, "disconnected")
 
     def staged(self, session: int, model: str) -> None:
@@ -208,7 +209,12 @@ class Court:
             self._free()
             if not task.problem:
                 return task.computed
-            _log.warning("a referee's rig did not answer", rig=seat.user, problem=task.problem)
+            _log.warning(
+                "a referee's rig did not answer",
+                lease=task.lease,
+                reason=task.problem,
+                **_ids(seat.user),
+            )
             seat.bench.take_back(task.lease)
             await trio.sleep(_AGAIN_SECONDS)
 
@@ -234,3 +240,8 @@ class Court:
                 await task.news.wait()
             if scope.cancelled_caught:
                 task.problem = "timeout"
+
+
+def _ids(user: str) -> dict[str, str]:
+    account, rig = split_user(user)
+    return {"account": account, "rig": rig}

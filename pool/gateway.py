@@ -133,6 +133,7 @@ class Gateway:
         )
         session = _Session(self, connection, self._next_session, address)
         self._next_session += 1
+        structlog.contextvars.bind_contextvars(connection=session.number)
         try:
             async with connection:
                 await session.run()
@@ -222,7 +223,7 @@ class _Session:
         self.number = number
         self.connection = connection
         self.account = ""  # known once it is authorised
-        self.log = _log.bind(session=number, address=address)
+        self.log = _log.bind(connection=number, address=address)
         self._gateway = gateway
         self._core = gateway.core
         self._address = address
@@ -253,6 +254,11 @@ class _Session:
         elif self._authorised:
             self._core.detach(self.number)
 
+    def _bind(self, **ids: str) -> None:
+        """Ids for every line about this rig: of this task, and of messages sent from others."""
+        self.log = self.log.bind(**ids)
+        structlog.contextvars.bind_contextvars(**ids)
+
     # ── from the rig ─────────────────────────────────────────────────────────
 
     async def _received(self, message: wire.FromRig) -> None:
@@ -266,7 +272,9 @@ class _Session:
                 self._resumed = bool(message.session)
                 self._meter = meter_of((device.kind for device in message.devices), now)
                 self.kinds = tuple(dict.fromkeys(device.kind for device in message.devices))
-                self.connection.accept(message, [self._gateway.new_name(), self._resumed])
+                name = self._gateway.new_name()
+                self._bind(session=name)
+                self.connection.accept(message, [name, self._resumed])
             case wire.Authorize():
                 await self._authorise(message)
             case wire.SuggestDifficulty():
@@ -368,7 +376,9 @@ class _Session:
         if account is None or account.name != account_name or account.role != "miner":
             # One answer for all three: a name must not be probed for without its token.
             outcomes["bad_token"] += 1
-            self.log.info("authorisation refused", user=message.user)
+            self.log.info(
+                "authorisation refused", account=account_name, rig=rig, reason="bad_token"
+            )
             self.connection.refuse(
                 message,
                 Code.UNAUTHORIZED,
@@ -395,7 +405,7 @@ class _Session:
         outcomes["ok"] += 1
         self._authorised = True
         self.account = account_name
-        self.log = self.log.bind(rig=message.user)
+        self._bind(account=account_name, rig=rig)
         self.connection.accept(message)
         self._gateway.opened(self)
         if self._gateway.court.names(message.user):
@@ -563,6 +573,7 @@ class _Session:
             case Accepted():
                 self.connection.queue(wire.Result(message.request, True))
             case Refused():
+                self.log.debug("request refused", request=message.request, reason=message.reason)
                 self.connection.queue(wire.Error(message.request, message.code, message.reason, ""))
             case Disconnect():
                 self.dismiss(message.reason)

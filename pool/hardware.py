@@ -12,14 +12,11 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-import structlog
 import trio
 
 from pool.core import Core
 from pool.store.hardware import Done, add_done
 from shares.board.effects import LeaseEnded, LeaseIssued, PartAccepted, Record, ShareJudged
-
-_log = structlog.get_logger("pool.hardware")
 
 FLUSH_SECONDS = 60.0
 MOST_WATTS = 2_000.0

@@ -81,7 +81,12 @@ class Webhooks:
     async def _attempt(self, connections: httpcore.AsyncConnectionPool, event: Event) -> None:
         problem = await self._send(connections, event)
         if problem is not None:
-            _log.warning("a webhook was not delivered", event_id=event.id, problem=problem)
+            _log.warning(
+                "a webhook was not delivered",
+                event_id=event.id,
+                account=event.account,
+                reason=problem.partition(":")[0],  # the rest quotes whoever answered
+            )
 
         def note() -> None:
             with self._store.database.write() as connection:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,7 +20,14 @@ def logs_end_with_the_test(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         configure(**{**how, "cache_logger_on_first_use": False})
 
     monkeypatch.setattr(structlog, "configure", uncached)
+    for hook in ("excepthook", "unraisablehook"):
+        monkeypatch.setattr(sys, hook, getattr(sys, hook))
+    structlog.contextvars.clear_contextvars()
     yield
+    logging.captureWarnings(False)
+    for handler in list(logging.root.handlers):
+        if type(handler).__module__ == "stratum.logs":
+            logging.root.removeHandler(handler)
     configure(**before)
 
 

@@ -27,6 +27,7 @@ from gpu_worker.engine import EngineError, check_canaries, check_golden
 from gpu_worker.metrics import TelemetryCollector, serve_metrics
 from gpu_worker.rig import NoDevices, Rig
 from gpu_worker.service import run_until_signalled
+from stratum.logs import adopt_process
 
 log = structlog.get_logger()
 
@@ -116,7 +117,8 @@ def _user(ctx: click.Context, option: click.Parameter, user: str) -> str:
     type=click.Choice(["debug", "info", "warning", "error"]),
     default="info",
     show_default=True,
-    help="What is logged, to stderr: readable on a terminal, JSON otherwise.",
+    help="What is logged, to stderr: readable on a terminal, JSON otherwise. SIGUSR2 changes a "
+    "running worker to debug and back.",
 )
 def worker(
     pools: tuple[PoolAddress, ...],
@@ -140,7 +142,8 @@ def worker(
     hands back its shares. A second SIGTERM stops it at once.
     """
     console = Console(stderr=True) if sys.stderr.isatty() else None
-    configure_logs(log_level, console)
+    sinks = configure_logs(log_level, console)
+    adopt_process()
     config = RigConfig(
         pools=pools,
         user=user,
@@ -158,7 +161,7 @@ def worker(
     if metrics_port is not None:
         _serve_metrics(rig, metrics_port)
     try:
-        trio.run(partial(run_until_signalled, rig, console=console))
+        trio.run(partial(run_until_signalled, rig, console=console, sinks=sinks, level=log_level))
     except* NoDevices as group:
         reason = group.exceptions[0]
         raise click.ClickException(

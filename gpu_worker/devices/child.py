@@ -217,7 +217,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--engine", default=DEFAULT_ENGINE)
     options = parser.parse_args()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGUSR2", signal.SIGTERM)):
         signal.signal(number, signal.SIG_IGN)
     # Whatever a library prints must not end up between the frames.
     outlet = Outlet(os.dup(1))

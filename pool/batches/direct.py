@@ -162,6 +162,7 @@ class DirectRequests:
             if isinstance(packed, Rejection):
                 raise DirectError(packed.status, packed.code, packed.message, param=packed.param)
             job = await trio.to_thread.run_sync(self._admit, account, endpoint, packed)
+            _log.debug("direct request", job=job, account=account, rows=packed.rows)
             await self._wait(job)
             return await self._answer(workers, job, folder)
         finally:

@@ -51,6 +51,7 @@ _READ_AT_ONCE = 2  # batches of one customer: what is read may turn out not to b
 _INTAKE_FAILED = LineError(
     "intake_failed", "the pool failed to read this file: try again, or ask the operator"
 )
+_ERRORS_TOLD = 5  # of a batch, in the log
 _OUTPUT_PAUSES = (1.0, 10.0)  # seconds until an output that failed is tried again
 
 
@@ -213,6 +214,17 @@ class BatchRunner:
         if report is None:  # cancelled meanwhile: ``_stop`` follows
             return
         state = await trio.to_thread.run_sync(self._admit, row, report)
+        # Codes only: what an error says quotes the customer.
+        errors = [error.code for error in report.errors[:_ERRORS_TOLD]]
+        _log.info(
+            "batch read",
+            state=state,
+            model=report.model,
+            lines=report.lines,
+            rows=report.rows,
+            work=report.work,
+            errors=errors,
+        )
         if state == "in_progress":
             await self._core.open_job(job)
         elif state == "finalizing":
@@ -228,7 +240,7 @@ class BatchRunner:
                 if not report.errors:
                     await trio.to_thread.run_sync(store_packed, self._store, row.id, report)
         except Exception:
-            _log.exception("intake failed", job=row.id, batch=row.batch)
+            _log.exception("intake failed")
             return IntakeReport(errors=(_INTAKE_FAILED,))
         return report
 
@@ -315,7 +327,7 @@ class BatchRunner:
                         store_files, self._store, row, task, report, self._clock.now()
                     )
                 except Exception:
-                    _log.exception("output failed", job=job, batch=row.batch, again_in=pause)
+                    _log.exception("output failed", again_in=pause)
                     if pause is not None:
                         await trio.sleep(pause)
                 else:
@@ -323,7 +335,7 @@ class BatchRunner:
                     await trio.to_thread.run_sync(
                         deliver, self._store, row, report, files, self._clock.now()
                     )
-                    _log.info("batch over", job=job, batch=row.batch, state=row.closed)
+                    _log.info("batch over", state=row.closed)
                     return
             await trio.to_thread.run_sync(self._lose_output, job)
         finally:
@@ -399,7 +411,9 @@ class BatchRunner:
             with self._store.database.read() as connection:
                 return find_job(connection, job)
 
-        return await trio.to_thread.run_sync(read)
+        row = await trio.to_thread.run_sync(read)
+        structlog.contextvars.bind_contextvars(job=job, batch=row.batch, account=row.account)
+        return row
 
     async def _work_folder(self, job: int) -> Path:
         folder = self.scratch / str(job)

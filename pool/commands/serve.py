@@ -22,6 +22,7 @@ def serve(config_path: Path, stratum: str | None, http: str | None) -> None:
 
     from pool.app import StartError, run_pool
     from pool.logs import configure_logs
+    from stratum.logs import adopt_process
 
     config, folder = load(config_path)
     if stratum is not None:
@@ -32,9 +33,10 @@ def serve(config_path: Path, stratum: str | None, http: str | None) -> None:
         config = msgspec.structs.replace(
             config, http=msgspec.structs.replace(config.http, listen=http)
         )
-    configure_logs(config.log_level)
+    sinks = configure_logs(config.log_level)
+    adopt_process()
     base = config_path if config_path.is_dir() else config_path.parent
     try:
-        trio.run(run_pool, config, folder, base)
+        trio.run(run_pool, config, folder, base, sinks)
     except StartError as error:
         raise click.ClickException(str(error)) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import structlog
 import trio
 from starlette.requests import Request
 
@@ -18,7 +19,7 @@ async def any_account(request: Request) -> Account:
     )
     if account is None:
         raise _opens_nothing()
-    return account
+    return _known(account)
 
 
 async def miner_to_pay(request: Request) -> Account:
@@ -45,7 +46,7 @@ async def miner_who_pays(request: Request) -> Account:
 
     account = await trio.to_thread.run_sync(look_up)
     if account is not None:
-        return account
+        return _known(account)
     other = await any_account(request)
     if other.role != "miner":
         raise _not_a_miner(other)
@@ -64,6 +65,12 @@ def _token(request: Request) -> str:
             401, "missing_api_key", "no API key: send the header Authorization: Bearer KEY"
         )
     return token
+
+
+def _known(account: Account) -> Account:
+    """What is logged of the request says from now on whose it is."""
+    structlog.contextvars.bind_contextvars(account=account.name)
+    return account
 
 
 def _opens_nothing() -> ApiError:

@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 import sqlalchemy as sa
+import structlog
 import trio
 from starlette.requests import Request
 from starlette.responses import Response
@@ -31,6 +32,8 @@ from pool.store.jobs import (
     refund_of,
 )
 from shares.trust.assurance import FIELD, FULL, KEY, AssuranceError, parse_assurance
+
+_log = structlog.get_logger("pool.http")
 
 PARAMETERS = frozenset(
     {"input_file_id", "endpoint", "completion_window", "metadata", "output_expires_after"}
@@ -67,6 +70,8 @@ async def add_batch(deps: HttpDeps, account: str, body: dict[str, Any]) -> JobRo
             return find_job(connection, job)
 
     row = await trio.to_thread.run_sync(insert)
+    _bind(row)
+    _log.info("batch created", endpoint=row.endpoint)
     deps.runner.submitted(row.id)
     return row
 
@@ -111,9 +116,11 @@ async def cancel_batch(request: Request) -> Response:
 
 async def cancel_running(deps: HttpDeps, row: JobRow) -> None:
     """Stop a batch. Raises ``ApiError`` 400 when it is over."""
+    _bind(row)
     if row.state in ("completed", "failed", "expired", "finalizing"):
         text = f"this batch is {row.state}: there is nothing to cancel"
         raise ApiError(400, "batch_not_cancellable", text)
+    _log.info("batch is cancelled")
     await deps.runner.cancel(row.id)
 
 
@@ -176,7 +183,13 @@ async def _find(request: Request) -> tuple[JobRow, int, int]:
     found = await trio.to_thread.run_sync(read)
     if found is None:
         raise ApiError(404, "batch_not_found", f"there is no batch {name[:80]!r}", param="batch_id")
+    _bind(found[0])
     return found
+
+
+def _bind(row: JobRow) -> None:
+    """What is logged of the request says from now on which batch it is about."""
+    structlog.contextvars.bind_contextvars(batch=row.batch, job=row.id)
 
 
 def input_file(connection: sa.Connection, account: str, file: str, now: float) -> None:

@@ -26,7 +26,7 @@ from pool.store.schema import meta, metadata
 SCHEMA_VERSION = 10
 BUSY_SECONDS = 10.0
 
-_log = structlog.get_logger()
+_log = structlog.get_logger("pool.store")
 
 
 class StoreError(Exception):
@@ -180,7 +180,7 @@ def _begin_immediate(connection: sa.Connection, path: Path) -> None:
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
                 raise
             waited += BUSY_SECONDS
-            _log.warning("store.waiting_for_another_writer", path=str(path), seconds=waited)
+            _log.warning("waiting for another writer", path=str(path), seconds=waited)
         else:
             return
 

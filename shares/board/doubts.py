@@ -164,10 +164,18 @@ def _decided(state: State, block: Block, case: Case, doubt: Doubt) -> bool:
 def _accuse(state: State, case: Case, doubt: Doubt, check: Check | None) -> None:
     lease = doubt.lease
     checks.ask(state, case.key, doubt.rig, urgent=True)
+    job, no, row = case.key
     if check is None:
-        job, no, row = case.key
-        state.note("mismatch", job=job, block=no, row=row, by=lease.lease)
+        state.note("mismatch", lease=lease.lease, job=job, block=no, row=row)
         return
     check.doubted, check.accuser = False, lease
-    state.note("mismatch", check=check.check, share=check.target.lease, by=lease.lease)
+    state.note(
+        "mismatch",
+        lease=check.target.lease,
+        job=job,
+        block=no,
+        row=row,
+        check=check.check,
+        checking=lease.lease,
+    )
     checks.refer_check(state, check)

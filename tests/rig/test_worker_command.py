@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import ssl
 import sys
@@ -131,7 +132,7 @@ def test_a_rig_without_a_device_that_can_compute_ends_with_the_reason(
 ) -> None:
     """One line and status 1, however deep in tasks it was found out."""
 
-    async def run(rig: Rig, console: Any) -> None:
+    async def run(rig: Rig, **_: Any) -> None:
         raise ExceptionGroup("tasks", [NoDevices("gpu0: its golden vectors differ")])
 
     module = sys.modules["gpu_worker.commands.worker"]
@@ -167,11 +168,11 @@ class Process:
             *lines, rest = (rest + data).split(b"\n")
             self.log += [json.loads(line) for line in lines]
 
-    async def logged(self, event: str) -> dict[str, Any]:
+    async def logged(self, event: str, **facts: object) -> dict[str, Any]:
         with trio.fail_after(60):
             while True:
                 for entry in self.log:
-                    if entry["event"] == event:
+                    if {**entry, "event": event, **facts} == entry:
                         return entry
                 await trio.sleep(0.01)
 
@@ -265,6 +266,28 @@ async def test_a_second_signal_stops_it_at_once(tcp_pool, start, number) -> None
     assert await rig.exit_code() == -number
 
 
+async def test_sigusr2_changes_the_log_to_debug_and_back(tcp_pool, start) -> None:
+    """While it runs, and its lines name lease, account, rig and session."""
+    rig = await start()
+    session = await in_time(tcp_pool)
+    await rig.logged("connected")
+    session.give(1, rows_of(5))
+    await rig.logged("share done")
+
+    rig.process.send_signal(signal.SIGUSR2)
+    await rig.logged("log levels", levels={"all": "debug"})
+    session.give(2, rows_of(5))
+    taken = await rig.logged("share taken")
+    rig.process.send_signal(signal.SIGUSR2)
+    await rig.logged("log levels", levels={"all": "info"})
+    session.give(3, rows_of(5))
+    await rig.logged("share done", lease=3)
+
+    assert (taken["lease"], taken["account"], taken["rig"]) == (2, "alice", "rig1")
+    assert taken["session"] == (await rig.logged("share done"))["session"] != ""
+    assert [e["lease"] for e in rig.log if e["event"] == "share taken"] == [2]
+
+
 async def test_a_wrong_token_is_a_clear_line_in_the_log(tcp_pool, start) -> None:
     """The line names the reason and what to do, and never the token."""
     tcp_pool.deny = "bad_token"
@@ -327,6 +350,21 @@ async def test_devices_in_processes_end_with_their_rig(tcp_pool, start) -> None:
 
     with trio.fail_after(60):
         await tcp_pool.until(lambda: not any(_running(pid) for pid in devices))
+
+
+async def test_a_signal_for_the_log_does_not_end_devices(tcp_pool, start) -> None:
+    """A service manager sends it to every process of the rig."""
+    rig = await start("--devices", "cpu:2")
+    session = await in_time(tcp_pool)
+    session.give(1, rows_of(50))
+    await rig.logged("share done", lease=1)
+
+    for pid in children_of(rig.process.pid):
+        os.kill(pid, signal.SIGUSR2)
+    session.give(2, rows_of(50))
+    await rig.logged("share done", lease=2)
+
+    assert not [line for line in rig.log if line["event"] == "device lost"]
 
 
 def _running(pid: int) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+import structlog
 import trio
 from starlette.requests import Request
 from starlette.responses import Response
@@ -61,7 +62,10 @@ async def viewer_of(request: Request) -> Account | None:
         with deps.store.database.read() as connection:
             return session_account(connection, secret, deps.clock.now())
 
-    return await trio.to_thread.run_sync(look_up)
+    viewer = await trio.to_thread.run_sync(look_up)
+    if viewer is not None:
+        structlog.contextvars.bind_contextvars(account=viewer.name)
+    return viewer
 
 
 def need_role(visit: Visit, *roles: str) -> Account:
