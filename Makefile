@@ -7,7 +7,7 @@ PEERS  := $(VENV)-conformance
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-long soak attacks attacks-short conformance check bench \
-	bench-short bench-peers bench-peers-short claims-peer format clean
+	bench-short bench-peers bench-peers-short claims-peer format clean pictures
 
 help:
 	@echo "make demo    set up, then run a pool, three rigs and a real model on real text"
@@ -37,6 +37,10 @@ $(VENV)/.dev: $(VENV)/.run
 
 demo: $(VENV)/.run
 	$(BIN)/inferpool demo
+
+# Pictures of the pool's pages for docs/ (needs chromium: .ci/system-programs).
+pictures: $(VENV)/.dev
+	$(BIN)/python tests/pages/pictures.py
 
 # The npm package that claim trees are compared with; without it that test skips.
 claims-peer: tests/claims/node_modules

@@ -96,6 +96,16 @@ async def test_other_peoples_rigs_are_not_there(served: Served) -> None:
             assert (await visitor.get(path)).status_code == 404, path
 
 
+async def test_a_rig_that_just_came_has_no_rate_yet(served: Served) -> None:
+    for rig in served.facts["rigs"]:
+        rig["rate"] = None
+    async with Visitor(served) as visitor:
+        assert (await visitor.get("/")).status_code == 200
+        await visitor.sign_in(served.miner_key)
+        for path in ("/account", "/rigs/miner.rig1"):
+            assert (await visitor.get(path)).status_code == 200, path
+
+
 async def test_secrets_are_not_among_the_settings(served: Served) -> None:
     async with Visitor(served) as visitor:
         await visitor.sign_in(operator_token(served))

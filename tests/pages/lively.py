@@ -102,6 +102,7 @@ class Visitor:
         )
         self.page: Page = self.context.new_page()
         self.page.set_default_timeout(30_000)
+        self.name = ""
         self.problems: list[str] = []
         self.asked: set[str] = set()
         self.page.on("console", self._said)

@@ -88,6 +88,12 @@ class Page:
 
         return await trio.to_thread.run_sync(drawn)
 
+    def home(self, request: Request) -> str:
+        """Where this page is, also while it is the answer to a form."""
+        path = self.path.format(**request.path_params)
+        query = request.url.query if request.method == "GET" else ""
+        return f"{path}?{query}" if query else path
+
     def _context(self, visit: Visit, context: Context) -> Context:
         return {"visit": visit, "form_token": visit.form_token, "page": self} | context
 

@@ -39,6 +39,7 @@ async def _load(visit: Visit) -> dict[str, Any]:
         "account": account,
         "rig": rig,
         "online": online,
+        "rate": sum(one["rate"] or 0.0 for one in online),  # none before its first part
         "names": names,
         "before": before,
         "now": visit.now,

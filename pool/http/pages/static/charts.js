@@ -50,7 +50,8 @@ class Chart {
 
   draw() {
     if (!this.found) return;
-    const { from, to, data } = this.found;
+    const { to, data } = this.found;
+    const from = beginning(this.found);
     const width = Math.max(200, this.plot.clientWidth);
     const most = nice(Math.max(...data.map((one) => one[this.series[0].name]), 0));
     this.x = (at) => LEFT + ((at - from) / (to - from)) * (width - LEFT - 8);
@@ -124,6 +125,12 @@ class Chart {
     this.words.textContent = `${moment ? "" : "Last: "}${short(one[name])} ${label} at ${when}`;
     this.plot.setAttribute("aria-label", this.words.textContent);
   }
+}
+
+// A pool younger than half of the span is shown from its own beginning.
+function beginning({ from, to, data }) {
+  const young = data.length > 0 && data[0].at > (from + to) / 2;
+  return young ? Math.min(data[0].at, to - 60) : from;
 }
 
 function make(name, attributes) {
