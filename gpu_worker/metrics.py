@@ -34,6 +34,11 @@ _DEVICE_GAUGES: Final[tuple[tuple[str, str, _Read], ...]] = (
     ("temperature_celsius", "Temperature of the device", lambda d: d.temperature),
     ("memory_used_bytes", "Memory of the device in use", lambda d: d.memory_used),
     ("memory_bytes", "Memory of the device", lambda d: d.memory_total),
+    (
+        "throttled",
+        "1 while heat or power keeps the device slower than it could be",
+        lambda d: None if d.throttled is None else float(d.throttled),
+    ),
     ("utilisation_ratio", "The part of the time that the device is busy", lambda d: d.utilisation),
 )
 

@@ -27,6 +27,12 @@ class GpuReading:
     memory_used: int | None = None
     memory_total: int | None = None
     utilisation: float | None = None
+    throttled: bool | None = None
+
+
+# Why a GPU runs slower than it could: hardware slowdown, heat by software's and by hardware's word,
+# power brake. (The power cap, 0x4, is how a busy GPU ordinarily runs.)
+_SLOWED = 0x8 | 0x20 | 0x40 | 0x80
 
 
 class Nvml:
@@ -66,6 +72,7 @@ class Nvml:
         memory = self._ask(nvml.nvmlDeviceGetMemoryInfo, handle)
         rates = self._ask(nvml.nvmlDeviceGetUtilizationRates, handle)
         celsius = self._ask(nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU)
+        reasons = self._ask(nvml.nvmlDeviceGetCurrentClocksThrottleReasons, handle)
         return GpuReading(
             power=None if power is None else power / 1e3,
             temperature=None if celsius is None else float(celsius),
@@ -73,6 +80,7 @@ class Nvml:
             memory_used=None if memory is None else int(memory.used),
             memory_total=None if memory is None else int(memory.total),
             utilisation=None if rates is None else rates.gpu / 100,
+            throttled=None if reasons is None else bool(reasons & _SLOWED),
         )
 
     def close(self) -> None:

@@ -42,6 +42,7 @@ class Sensors:
         device.memory_used = reading.memory_used
         device.memory_total = reading.memory_total
         device.utilisation = reading.utilisation
+        device.throttled = reading.throttled
         before, self._read_at[device.pci] = self._read_at.get(device.pci), now
         if reading.energy is not None:
             # A counter that fell was reset with the driver: what it shows came since.

@@ -39,6 +39,8 @@ class DeviceTelemetry:
     memory_total: int | None = None
     utilisation: float | None = None
     """From 0 to 1."""
+    throttled: bool | None = None
+    """Whether heat or power keeps it slower than it could be."""
 
     @property
     def idle_share(self) -> float | None:

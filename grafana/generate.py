@@ -6,11 +6,24 @@ import json
 import sys
 from pathlib import Path
 
+import hardware
+import internals
+import jobs
+import money
 import pool_overview
 import rig
+import validation
 
 HERE = Path(__file__).parent
-BOARDS = {"pool-overview": pool_overview.BOARD, "rig": rig.BOARD}
+BOARDS = {
+    "pool-overview": pool_overview.BOARD,
+    "validation": validation.BOARD,
+    "jobs": jobs.BOARD,
+    "hardware": hardware.BOARD,
+    "money": money.BOARD,
+    "internals": internals.BOARD,
+    "rig": rig.BOARD,
+}
 
 
 def main() -> int:

@@ -5,19 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from panels import GREEN, RED, YELLOW, dashboard, graph, row, tile
-
-RATE = "[$__rate_interval]"
-
-
-def quantile(q: float, histogram: str) -> str:
-    """A quantile of a histogram, over what came lately."""
-    return f"histogram_quantile({q}, sum by (le) (rate({histogram}_bucket{RATE})))"
-
-
-REJECTED = (
-    '(sum(increase(inferpool_shares_total{verdict="rejected"}[15m])) or vector(0))'
-    " / clamp_min(sum(increase(inferpool_shares_total[15m])), 1)"
-)
+from queries import RATE, REJECTED, quantile
 
 PANELS = [
     row("Now"),
@@ -130,12 +118,6 @@ PANELS = [
         ("sum(inferpool_referee_waiting_rows)", "rows that wait"),
         (f"sum(rate(inferpool_referee_rows_total{RATE}))", "rows a second"),
     ),
-    graph(
-        "Offences and forfeits",
-        "inferpool_offences_total, inferpool_forfeited_units_total.",
-        ("sum(increase(inferpool_offences_total[15m]))", "offences in 15 min"),
-        ("sum(increase(inferpool_forfeited_units_total[15m]))", "units in 15 min"),
-    ),
     row("Connections"),
     graph(
         "Connections",
@@ -153,13 +135,6 @@ PANELS = [
         ),
         stacked=True,
     ),
-    graph(
-        "Bytes",
-        "inferpool_received_bytes_total, inferpool_sent_bytes_total.",
-        (f"sum(rate(inferpool_received_bytes_total{RATE}))", "from rigs"),
-        (f"sum(rate(inferpool_sent_bytes_total{RATE}))", "to rigs"),
-        unit="Bps",
-    ),
     row("Money"),
     graph(
         "Where all units are",
@@ -172,12 +147,6 @@ PANELS = [
         "inferpool_payouts. manual: a person must decide (inferpool payouts list --state manual).",
         ("sum by (state) (inferpool_payouts)", "{{state}}"),
     ),
-    graph(
-        "Reserve for checks",
-        "inferpool_reserve_units. 0: the referee checks unpaid; seed it (inferpool account credit "
-        "reserve).",
-        ("sum(inferpool_reserve_units)", "units"),
-    ),
     row("Internals"),
     graph(
         "Commit",
@@ -186,19 +155,6 @@ PANELS = [
         (quantile(0.99, "inferpool_commit_seconds"), "99 %"),
         unit="s",
         red_from=0.25,
-    ),
-    graph(
-        "Records in a commit group",
-        "inferpool_commit_group_records. Large groups: the disk is the limit.",
-        (quantile(0.5, "inferpool_commit_group_records"), "half"),
-        (quantile(0.99, "inferpool_commit_group_records"), "99 %"),
-    ),
-    graph(
-        "Waiting for the disk",
-        "inferpool_waiting_bytes, inferpool_leasing_paused. Paused: no shares are cut.",
-        ("sum(inferpool_waiting_bytes)", "bytes"),
-        ("max(inferpool_leasing_paused)", "paused"),
-        unit="bytes",
     ),
 ]
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 import trio
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from pool.appeals import Appeals
 from pool.batches.runner import BatchRunner
@@ -29,6 +29,7 @@ from pool.gateway import Gateway
 from pool.history import History
 from pool.http import HttpDeps, create_app
 from pool.http.server import HttpServer
+from pool.jobwatch import JobWatch
 from pool.ledgerwatch import LedgerWatch
 from pool.loglevels import LogLevels
 from pool.metrics import PoolMetrics
@@ -78,6 +79,7 @@ class Pool:
     closed_holds: ClosedHolds
     metrics: PoolMetrics
     history: History
+    job_watch: JobWatch
 
     def overview(self) -> dict[str, Any]:
         """What the status page shows."""
@@ -172,8 +174,10 @@ def build_pool(
     quarantines = Quarantines(core, gateway)
     watch = LedgerWatch(core)
     history = History(core)
+    job_watch = JobWatch(core)
     metrics = PoolMetrics(
-        registry or CollectorRegistry(), lambda: samples(core, gateway, referee, watch)
+        registry or CollectorRegistry(),
+        lambda: samples(core, gateway, referee, watch, job_watch, top_rigs=config.metrics.top_rigs),
     )
 
     share_events = ShareEvents(snapshot.leases, config.shares.target_seconds)
@@ -208,6 +212,7 @@ def build_pool(
         ),
         metrics=metrics,
         history=history,
+        job_watch=job_watch,
     )
 
 
@@ -225,7 +230,10 @@ async def run_pool(config: Config, folder: Path, base: Path, sinks: Sinks) -> No
         raise StartError(str(error)) from error
     try:
         office = Office(store, config.payouts, base)
-        pool = build_pool(config, store)
+        registry = CollectorRegistry()
+        for collect in (ProcessCollector, PlatformCollector, GCCollector):
+            collect(registry=registry)
+        pool = build_pool(config, store, registry=registry)
         levels = LogLevels(store, pool.clock, sinks, config.log_level)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(levels.run)
@@ -252,6 +260,7 @@ async def _serve(
     pool.gateway.http_port = server.port
     runner = BatchRunner(pool.store, pool.core, pool.models, pool.config, pool.clock)
     pool.core.on_job_closed(runner.job_closed)
+    runner.on_over = pool.metrics.batch_over
     webhooks = Webhooks(pool.store, pool.clock, anywhere=pool.config.http.webhooks_anywhere)
     written = _Written()
     app = create_app(
@@ -279,6 +288,7 @@ async def _serve(
             parts.start_soon(PayoutRunner(office, pool.clock).run)
         parts.start_soon(_watch_writers, pool, written, levels)
         parts.start_soon(pool.history.run)
+        parts.start_soon(pool.job_watch.run)
         parts.start_soon(_watch_loop, pool)
         parts.start_soon(server.serve, app)
         async with trio.open_nursery() as rigs:

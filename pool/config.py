@@ -136,6 +136,12 @@ class RefereeConfig(_Section, frozen=True, kw_only=True):
     models: tuple[str, ...] = ()
 
 
+class MetricsConfig(_Section, frozen=True, kw_only=True):
+    """What Prometheus is told beyond what has a bound by itself."""
+
+    top_rigs: _Count = 0
+
+
 class Config(_Section, frozen=True, kw_only=True):
     """All of ``pool.toml``."""
 
@@ -148,6 +154,7 @@ class Config(_Section, frozen=True, kw_only=True):
     payouts: PayoutsConfig = PayoutsConfig()
     batches: BatchesConfig = BatchesConfig()
     referee: RefereeConfig = RefereeConfig()
+    metrics: MetricsConfig = MetricsConfig()
     builtin_models: bool = True
     commit_high_water_bytes: _Positive = 64 * _MIB
     log_level: str = "info"
@@ -390,4 +397,9 @@ rows_per_run = 64
 # They get no shares of customers' batches and are not paid. Both or none.
 rigs = []
 models = []
+
+[metrics]
+# Tell the rates of so many of the fastest rigs by name (inferpool_top_rig_rate). Prometheus keeps a
+# series for each rig that ever was among them.
+top_rigs = 0
 """

@@ -65,10 +65,7 @@ class GatewayStatistics:
     authorisations: Counter[str] = field(default_factory=Counter)  # {outcome: n}
     violations: Counter[str] = field(default_factory=Counter)  # {reason: n}
     malformed: Counter[str] = field(default_factory=Counter)  # {reason: n}
-    bytes_in: int = 0
-    bytes_out: int = 0
-    frames_in: int = 0
-    frames_out: int = 0
+    traffic: Counter[str] = field(default_factory=Counter)  # of connections that ended
 
 
 class Gateway:
@@ -99,6 +96,7 @@ class Gateway:
         self._next_session = first_session
         self.new_name = new_name
         self._sessions: dict[int, _Session] = {}  # authorised ones
+        self._connections: set[PoolConnection] = set()
         self.quarantined: frozenset[tuple[str, str]] = frozenset()  # (model, kind of device)
         self._per_address: Counter[str] = Counter()
 
@@ -111,6 +109,20 @@ class Gateway:
     def sessions(self) -> int:
         """Authorised sessions open now."""
         return len(self._sessions)
+
+    @property
+    def traffic(self) -> Counter[str]:
+        """Bytes and frames, in and out, of all connections there ever were."""
+        total = Counter(self.statistics.traffic)
+        for connection in self._connections:
+            total.update(_traffic(connection))
+        return total
+
+    @property
+    def declared_rate(self) -> float:
+        """Work a second that rigs say they do, by the difficulty that they suggest."""
+        suggested = sum(session.suggested for session in self._sessions.values())
+        return suggested / self.core.board.policy.target_share_seconds
 
     async def serve_stream(self, stream: trio.abc.Stream, address: str = "") -> None:
         """Serve one connection to its end. Nothing that happens to it reaches the others."""
@@ -131,6 +143,7 @@ class Gateway:
             max_buffered=self.config.max_buffered_bytes,
             keepalive=self.config.keepalive_seconds,
         )
+        self._connections.add(connection)
         session = _Session(self, connection, self._next_session, address)
         self._next_session += 1
         structlog.contextvars.bind_contextvars(connection=session.number)
@@ -153,10 +166,8 @@ class Gateway:
             self._per_address[address] -= 1
             if not self._per_address[address]:
                 del self._per_address[address]
-            self.statistics.bytes_in += connection.bytes_in
-            self.statistics.bytes_out += connection.bytes_out
-            self.statistics.frames_in += connection.frames_in
-            self.statistics.frames_out += connection.frames_out
+            self._connections.discard(connection)
+            self.statistics.traffic.update(_traffic(connection))
 
     def announce(self, models: list[RegisteredModel]) -> None:
         """Tell every rig of new models."""
@@ -214,6 +225,15 @@ class Gateway:
         self._sessions.pop(session.number, None)
 
 
+def _traffic(connection: PoolConnection) -> dict[str, int]:
+    return {
+        "bytes_in": connection.bytes_in,
+        "bytes_out": connection.bytes_out,
+        "frames_in": connection.frames_in,
+        "frames_out": connection.frames_out,
+    }
+
+
 class _Session:
     """One connection: what it said so far, and the board's voice towards it."""
 
@@ -228,7 +248,7 @@ class _Session:
         self._core = gateway.core
         self._address = address
         self._credit = 1
-        self._suggested = 0
+        self.suggested = 0
         self.kinds: tuple[str, ...] = ()
         self._meter = Meter()
         self._resumed = False
@@ -284,7 +304,7 @@ class _Session:
                         DifficultySuggested(at=now, session=self.number, work=message.work)
                     )
                 else:
-                    self._suggested = max(0, message.work)
+                    self.suggested = max(0, message.work)
             case wire.ModelReady():
                 self.connection.accept(message)
                 if self.judges:
@@ -425,7 +445,7 @@ class _Session:
                 group=network_group(self._address),
                 payees=payees,
                 kinds=self.kinds,
-                suggested=self._suggested,
+                suggested=self.suggested,
                 resumed=self._resumed,
             )
         )

@@ -12,8 +12,8 @@ from sqlalchemy import func, select
 
 from pool.core import Core
 from pool.store import schema
-from pool.store.jobs import jobs_by_state
-from shares.board.board import JobProgress
+from pool.store.jobs import OVER, UNFINISHED, jobs_by_state
+from shares.board.views import JobProgress
 
 LOOK_SECONDS = 10.0
 SIZE_SECONDS = 60.0
@@ -23,7 +23,7 @@ PRIORITIES = ("direct", "batch")
 
 @dataclass(slots=True)
 class Queue:
-    """Open jobs of one priority. ``work`` is not accepted yet; ``age`` in seconds, of the oldest."""
+    """Open jobs of one priority; ``work`` is not accepted yet, ``age`` of the oldest, seconds."""
 
     jobs: int = 0
     work: int = 0
@@ -32,8 +32,11 @@ class Queue:
 
 @dataclass(slots=True)
 class JobWatch:
-    """What was found at the last look. ``slack``: seconds between when a batch will be done and when
-    it must be, the least of all with an ETA; None without any. ``bytes``: by what is stored."""
+    """What was found at the last look.
+
+    ``slack``: seconds between when a batch will be done and when it must be, the least of all that
+    have an ETA; None without any. ``bytes``: by what is stored.
+    """
 
     core: Core
     queues: dict[str, Queue] = field(default_factory=lambda: {one: Queue() for one in PRIORITIES})
@@ -59,7 +62,7 @@ class JobWatch:
 
     def _read(self, open_jobs: dict[int, JobProgress], now: float) -> None:
         with self.core.store.database.read() as connection:
-            self.batches = jobs_by_state(connection)
+            self.batches = dict.fromkeys(UNFINISHED + OVER, 0) | jobs_by_state(connection)
             banned = schema.trust.c.banned_until > now
             self.bans = connection.scalar(select(func.count()).where(banned)) or 0
             times = _times(connection, list(open_jobs))

@@ -10,6 +10,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from pool.hedgecount import HedgeCount
+from pool.store.jobs import JobRow
 from shares.board.effects import (
     CheckEnded,
     CreditEarned,
@@ -28,6 +30,7 @@ _COMMIT_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 # A share should take 10 s (shares.target_seconds); its verdict comes seconds or minutes later.
 _SHARE_SECONDS = (0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0, 300.0)
 _VERDICT_SECONDS = (1.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0)
+_DEADLINE_RATIOS = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 1.5, 2.0)
 _GROUP_RECORDS = (1, 4, 16, 64, 256, 1024, 4096)
 
 
@@ -52,6 +55,18 @@ class PoolMetrics:
         )
         self._leases = _counter(
             registry, "inferpool_leases_ended_total", "Leases that ended.", "state", "fault"
+        )
+        self._cleared = _counter(
+            registry, "inferpool_rows_cleared_total", "Accepted rows of shares that were cleared."
+        )
+        self._hedged = _counter(
+            registry, "inferpool_rows_hedged_total", "Rows leased a second time near a job's end."
+        )
+        self._won = _counter(
+            registry,
+            "inferpool_hedges_total",
+            "Hedged rows that arrived a second time, by whose result came first.",
+            "winner",
         )
         self._work = _counter(
             registry, "inferpool_work_total", "Work by what became of it.", "state"
@@ -102,8 +117,15 @@ class PoolMetrics:
             buckets=_VERDICT_SECONDS,
             registry=registry,
         )
+        self._deadline = Histogram(
+            "inferpool_batch_deadline_ratio",
+            "Time that a completed batch took, over the time it had: above 1 is too late.",
+            buckets=_DEADLINE_RATIOS,
+            registry=registry,
+        )
+        self._hedges = HedgeCount()
         self._issued: dict[int, float] = {}  # {lease without a verdict: when it was issued}
-        self._accepted: set[int] = set()  # leases in hand of which a part was accepted
+        self._accepted: dict[int, int] = {}  # {such a lease: its accepted rows}
         self.loop_lag = Gauge(
             "inferpool_event_loop_lag_seconds",
             "How late the event loop woke at the last look.",
@@ -118,21 +140,27 @@ class PoolMetrics:
                 case LeaseIssued():
                     self._work.labels("dispatched").inc(record.work)
                     self._issued[record.lease] = record.issued
+                    self._hedged.inc(self._hedges.issued(record))
                 case LeaseEnded():
                     self._leases.labels(record.state, record.fault).inc()
                     self._ended(record)
                 case PartAccepted():
                     self._parts.inc()
-                    self._accepted.add(record.lease)
+                    self._accepted[record.lease] = self._accepted.get(record.lease, 0) + record.rows
                     self._rows.inc(record.rows)
+                    first, second = self._hedges.accepted(record)
+                    self._won.labels("hedge").inc(first)
+                    self._won.labels("original").inc(second)
                     self._count_draw(record)
                 case CreditEarned():
                     self._work.labels(f"accepted_{record.kind}").inc(record.work)
                 case ShareJudged():
                     self._shares.labels(record.state, record.reason).inc()
+                    rows = self._accepted.pop(record.lease, 0)
+                    self._cleared.inc(rows if record.state == "cleared" else 0)
                     issued = self._issued.pop(record.lease, None)
                     if issued is not None:
-                        self._verdict.observe(record.at - issued)
+                        self._verdict.observe(record.at - issued, _exemplar(record.lease))
                 case CheckEnded():
                     by = "referee" if record.checker == "referee" else "rig"
                     self._checks.labels(by, record.outcome).inc()
@@ -149,10 +177,10 @@ class PoolMetrics:
     def _ended(self, record: LeaseEnded) -> None:
         issued = self._issued.get(record.lease)
         if issued is not None and record.state == "done":
-            self._share.observe(record.at - issued)
+            self._share.observe(record.at - issued, _exemplar(record.lease))
         if record.lease not in self._accepted:
             self._issued.pop(record.lease, None)  # it gets no verdict
-        self._accepted.discard(record.lease)
+        self._hedges.ended(record)
 
     def _count_draw(self, part: PartAccepted) -> None:
         bought = 0
@@ -162,6 +190,12 @@ class PoolMetrics:
             self._drawn.labels("rig", "assurance").inc(bought)
         self._drawn.labels("rig", part.why).inc(len(part.check_rows) - bought)
         self._drawn.labels("referee", part.why).inc(len(part.referee_rows))
+
+    def batch_over(self, batch: JobRow, at: float) -> None:
+        """A batch's output is there."""
+        if batch.closed == "completed" and batch.expires_at is not None:
+            had = max(1.0, batch.expires_at - batch.created)
+            self._deadline.observe((at - batch.created) / had)
 
     def group_written(self, seconds: float, records: int) -> None:
         """One commit group is durable."""
@@ -188,6 +222,11 @@ class _Reader(Collector):
                 families[sample.name] = family
             family.add_metric([value for _, value in sample.labels], sample.value)  # type: ignore[attr-defined] # both kinds have it, their base has not
         yield from families.values()
+
+
+def _exemplar(lease: int) -> dict[str, str]:
+    """What leads from a bucket of a histogram to the log lines of a share."""
+    return {"lease": str(lease)}
 
 
 def _counter(registry: CollectorRegistry, name: str, text: str, *labels: str) -> Counter:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from pool.batches.endpoints import labels_of
 from pool.core import Core
 from pool.gateway import Gateway
+from pool.jobwatch import JobWatch
 from pool.ledgerwatch import LedgerWatch
 from pool.metrics import Sample
 from pool.models import Models
@@ -86,19 +88,31 @@ def overview(core: Core, gateway: Gateway, models: Models, referee: Referee) -> 
     }
 
 
-def samples(core: Core, gateway: Gateway, referee: Referee, watch: LedgerWatch) -> list[Sample]:
+def samples(
+    core: Core,
+    gateway: Gateway,
+    referee: Referee,
+    watch: LedgerWatch,
+    jobs: JobWatch,
+    *,
+    top_rigs: int = 0,
+) -> list[Sample]:
     """What is kept outside the metrics themselves, read at each scrape."""
     totals = core.board.totals()
-    counted = gateway.statistics
+    counted, traffic = gateway.statistics, gateway.traffic
     found = [
         Sample("inferpool_connections", "Connections open now.", gateway.connections),
-        Sample("inferpool_sessions", "Authorised sessions open now.", gateway.sessions),
         Sample("inferpool_connections_opened_total", "Connections taken.", counted.opened),
-        Sample("inferpool_received_bytes_total", "Bytes from rigs.", counted.bytes_in),
-        Sample("inferpool_sent_bytes_total", "Bytes to rigs.", counted.bytes_out),
-        Sample("inferpool_received_frames_total", "Frames from rigs.", counted.frames_in),
-        Sample("inferpool_sent_frames_total", "Frames to rigs.", counted.frames_out),
+        Sample("inferpool_received_bytes_total", "Bytes from rigs.", traffic["bytes_in"]),
+        Sample("inferpool_sent_bytes_total", "Bytes to rigs.", traffic["bytes_out"]),
+        Sample("inferpool_received_frames_total", "Frames from rigs.", traffic["frames_in"]),
+        Sample("inferpool_sent_frames_total", "Frames to rigs.", traffic["frames_out"]),
         Sample("inferpool_rate", "Work a second of the connected rigs.", totals.rate),
+        Sample(
+            "inferpool_declared_rate",
+            "Work a second by the difficulty that rigs suggest, of those that suggest one.",
+            gateway.declared_rate,
+        ),
         Sample("inferpool_jobs", "Open jobs.", totals.jobs),
         Sample("inferpool_blocks", "Blocks in memory.", totals.blocks),
         Sample("inferpool_leases", "Shares in rigs' hands.", totals.leases),
@@ -127,8 +141,10 @@ def samples(core: Core, gateway: Gateway, referee: Referee, watch: LedgerWatch) 
         Sample("inferpool_ledger_entries", "Ledger entries that were recomputed.", watch.entries),
         Sample("inferpool_referee_rows_total", "Rows the referee computed.", referee.rows),
         Sample("inferpool_referee_seconds_total", "Time it computed.", referee.seconds),
+        *_rigs(core, gateway, top_rigs),
+        *_jobs(jobs),
+        *_money(watch),
     ]
-    found.extend(_money(watch))
     for name, text, label, counts in (
         (
             "inferpool_connections_refused_total",
@@ -159,6 +175,91 @@ def samples(core: Core, gateway: Gateway, referee: Referee, watch: LedgerWatch) 
             Sample(name, text, count, ((label, value),)) for value, count in counts.items()
         )
     return found
+
+
+def _rigs(core: Core, gateway: Gateway, top: int) -> list[Sample]:
+    """Sessions by state, how closely rigs are checked, and the ``top`` fastest by name."""
+    views = list(core.board.sessions().values())
+    working = sum(view.leases > 0 for view in views)
+    sessions = "inferpool_sessions", "Authorised sessions by state: with shares in hand or without."
+    found = [
+        Sample(*sessions, working, (("state", "working"),)),
+        Sample(*sessions, len(views) - working, (("state", "idle"),)),
+        Sample(*sessions, gateway.court.present, (("state", "referee"),)),
+    ]
+    chances = []
+    for view in views:
+        trust = core.board.trust(view.account, view.rig)
+        if trust is not None:
+            chances.append(row_chance(trust.check_rate_ppm, trust.referee_rate_ppm))
+    if chances:
+        found += [
+            Sample(
+                "inferpool_check_ratio",
+                "Chance of an ordinary row to be computed again, mean over the connected rigs.",
+                sum(chances) / len(chances),
+            ),
+            Sample(
+                "inferpool_detection_rows",
+                "Wrong rows of the rig that is checked least until one is drawn with 95 %.",
+                rows_until_drawn(min(chances), 0.95),
+            ),
+        ]
+    fastest = sorted(views, key=lambda view: -(view.rate or 0.0))[:top]
+    return found + [
+        Sample(
+            "inferpool_top_rig_rate",
+            "Work a second of the fastest rigs (metrics.top_rigs of them).",
+            view.rate or 0.0,
+            (("rig", f"{view.account}.{view.rig}"),),
+        )
+        for view in fastest
+    ]
+
+
+def row_chance(check_ppm: int, referee_ppm: int) -> float:
+    """The chance that a row is drawn by either of two independent draws."""
+    return 1.0 - (1.0 - check_ppm / 1e6) * (1.0 - referee_ppm / 1e6)
+
+
+def rows_until_drawn(chance: float, surety: float) -> float:
+    """Rows until at least one of them is drawn with the probability ``surety``.
+
+    Each is drawn by itself: ``ceil(ln(1 - surety) / ln(1 - chance))``.
+    """
+    if chance >= 1.0:
+        return 1.0
+    return math.inf if chance <= 0.0 else math.ceil(math.log1p(-surety) / math.log1p(-chance))
+
+
+def _jobs(jobs: JobWatch) -> list[Sample]:
+    """Queues, batches by state, the tightest deadline, bans, and the disk, at the last look."""
+    found = [Sample("inferpool_bans", "Rigs that are banned now.", jobs.bans)]
+    for priority, queue in jobs.queues.items():
+        label = (("priority", priority),)
+        found += [
+            Sample("inferpool_queue_jobs", "Open jobs by priority.", queue.jobs, label),
+            Sample("inferpool_queue_work", "Their work not accepted yet.", queue.work, label),
+            Sample(
+                "inferpool_queue_age_seconds",
+                "How long the oldest of them with work left has waited.",
+                queue.age,
+                label,
+            ),
+        ]
+    if jobs.slack is not None:
+        text = "Time between when a batch will be done and when it must be, the least of all."
+        found.append(Sample("inferpool_deadline_slack_seconds", text, jobs.slack))
+    text = "Batches by state."
+    found += [
+        Sample("inferpool_batches", text, count, (("state", state),))
+        for state, count in jobs.batches.items()
+    ]
+    text = "Bytes on the disk, by what they are."
+    return found + [
+        Sample("inferpool_store_bytes", text, size, (("what", what),))
+        for what, size in jobs.bytes.items()
+    ]
 
 
 def _money(watch: LedgerWatch) -> list[Sample]:

@@ -55,6 +55,10 @@ _ERRORS_TOLD = 5  # of a batch, in the log
 _OUTPUT_PAUSES = (1.0, 10.0)  # seconds until an output that failed is tried again
 
 
+def _tell_nobody(_row: JobRow, _at: float) -> None:
+    return
+
+
 class BatchRunner:
     """Takes batches from submission to their output files. ``run`` must be going."""
 
@@ -89,6 +93,7 @@ class BatchRunner:
         self._open_workers = workers
         self._workers: Workers | None = None
         self._ready = trio.Event()
+        self.on_over: Callable[[JobRow, float], None] = _tell_nobody  # a batch and when it was over
         self._direct = DirectRequests(store, core, models, config, clock, self.scratch)
         self._quotes = 0
 
@@ -332,10 +337,10 @@ class BatchRunner:
                         await trio.sleep(pause)
                 else:
                     crash_point("output.stored")
-                    await trio.to_thread.run_sync(
-                        deliver, self._store, row, report, files, self._clock.now()
-                    )
+                    at = self._clock.now()
+                    await trio.to_thread.run_sync(deliver, self._store, row, report, files, at)
                     _log.info("batch over", state=row.closed)
+                    self.on_over(row, at)
                     return
             await trio.to_thread.run_sync(self._lose_output, job)
         finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.exposition import choose_encoder
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -24,8 +24,10 @@ async def readyz(request: Request) -> Response:
 
 
 async def metrics(request: Request) -> Response:
-    """For Prometheus."""
-    return Response(generate_latest(deps_of(request).registry), media_type=CONTENT_TYPE_LATEST)
+    """For Prometheus; exemplars (a share's lease) come with OpenMetrics."""
+    encode, content_type = choose_encoder(request.headers.get("accept", ""))
+    body = encode(deps_of(request).registry)
+    return Response(body, headers={"content-type": content_type})
 
 
 ROUTES = [

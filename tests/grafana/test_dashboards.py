@@ -18,8 +18,11 @@ from prometheus_client import CollectorRegistry, generate_latest
 from gpu_worker.metrics import TelemetryCollector
 from gpu_worker.telemetry import DeviceTelemetry, Telemetry
 from pool.app import build_pool
-from pool.config import Config
+from pool.config import Config, MetricsConfig
 from pool.store import Store
+from shares.board.events import SessionOpened
+
+CONFIG = Config(metrics=MetricsConfig(top_rigs=3))
 
 needs_promtool = pytest.mark.skipif(
     shutil.which("promtool") is None,
@@ -32,6 +35,7 @@ def rig_registry() -> CollectorRegistry:
     device = DeviceTelemetry("gpu0", kind="NVIDIA H200", state="ready")
     device.energy_joules, device.power_watts, device.temperature = 10.0, 300.0, 61.0
     device.memory_used, device.memory_total, device.utilisation = 1, 2, 0.9
+    device.throttled = False
     device.idle_seconds["no_share"] = 1.0
     telemetry = Telemetry(devices=[device])
     telemetry.busy_seconds["compute"] += 1.0
@@ -57,14 +61,21 @@ def exported(tmp_path: Path) -> bytes:
 
     async def export() -> bytes:
         store = Store.open(tmp_path, durable=False)
-        pool = build_pool(Config(), store, inline=True, start=1.0, registry=CollectorRegistry())
+        pool = build_pool(CONFIG, store, inline=True, start=1.0, registry=CollectorRegistry())
         statistics = pool.gateway.statistics
         for counts in (statistics.refused, statistics.authorisations):
             counts["ok"] += 1
         for counts in (statistics.violations, statistics.malformed):
             counts["bad_message"] += 1
         pool.ledger_watch.look()
-        text = generate_latest(pool.metrics.registry)
+        await pool.job_watch.look()
+        pool.job_watch.slack, pool.job_watch.bytes = 60.0, {"database": 1}
+        async with trio.open_nursery() as nursery:
+            await nursery.start(pool.core.run)
+            opened = SessionOpened(at=1.0, session=1, account="alice", rig="rig", credit=3)
+            pool.core.handle(opened)
+            text = generate_latest(pool.metrics.registry)
+            nursery.cancel_scope.cancel()
         store.close()
         return text
 
@@ -99,7 +110,10 @@ def test_every_panel_says_what_it_shows_and_names_its_metric() -> None:
         for panel in json.loads(file.read_text())["panels"]:
             if panel["type"] == "row":
                 continue
-            asked = set().union(*(metrics_in(one["expr"]) for one in panel["targets"])) or {"up"}
+            asked = set().union(*(metrics_in(one["expr"]) for one in panel["targets"])) or {
+                "up",
+                "process_",
+            }
             assert any(name in panel["description"] for name in asked), panel["title"]
 
 

@@ -29,6 +29,7 @@ class FakeNvml:
             "MemoryInfo": SimpleNamespace(total=80 << 30, used=3 << 30, free=77 << 30),
             "UtilizationRates": SimpleNamespace(gpu=87, memory=40),
             "Temperature": 61,
+            "CurrentClocksThrottleReasons": 0x4,  # its power cap: how a busy one runs
             "Name": b"NVIDIA H200",
             "PciInfo": SimpleNamespace(busId=b"00000000:1B:00.0"),
             **values,
@@ -79,6 +80,7 @@ def test_a_reading_is_in_watts_joules_bytes_and_degrees() -> None:
         memory_used=3 << 30,
         memory_total=80 << 30,
         utilisation=0.87,
+        throttled=False,
     )
 
 
@@ -89,6 +91,7 @@ def test_a_reading_is_in_watts_joules_bytes_and_degrees() -> None:
         ("TotalEnergyConsumption", "energy"),
         ("MemoryInfo", "memory_used"),
         ("UtilizationRates", "utilisation"),
+        ("CurrentClocksThrottleReasons", "throttled"),
         ("Temperature", "temperature"),
     ],
 )
@@ -169,3 +172,14 @@ async def test_devices_without_a_bus_id_are_not_read() -> None:
 
     assert (cpu.temperature, cpu.power_watts) == (None, None)
     assert (gpu.power_watts, gpu.utilisation, gpu.memory_total) == (312.5, 0.87, 80 << 30)
+
+
+@pytest.mark.parametrize(
+    ("reasons", "slowed"),
+    [(0, False), (0x1, False), (0x4, False), (0x8, True), (0x20, True), (0x44, True), (0x84, True)],
+)
+def test_a_gpu_is_throttled_by_heat_and_power_but_not_by_its_cap(
+    reasons: int, slowed: bool
+) -> None:
+    nvml = Nvml(FakeNvml(CurrentClocksThrottleReasons=reasons))
+    assert nvml.read(PCI).throttled is slowed

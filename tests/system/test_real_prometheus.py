@@ -96,7 +96,7 @@ class Prometheus:
 def gpu() -> int:
     """The exporter of a rig with a GPU whose sensors tell; the machine of the tests has none."""
     device = DeviceTelemetry("gpu0", kind="NVIDIA H200", state="ready", temperature=91.0)
-    device.power_watts, device.utilisation = 310.0, 0.97
+    device.power_watts, device.utilisation, device.throttled = 310.0, 0.97, True
     device.memory_used, device.memory_total = 20 << 30, 141 << 30
     telemetry = Telemetry(devices=[device], connected=True)
     registry = CollectorRegistry()
