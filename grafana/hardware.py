@@ -50,7 +50,8 @@ PANELS = [
     row("Rigs that this Prometheus reads (your own)"),
     tile(
         "Tokens per joule",
-        "sum(rate(inferpool_rig_device_tokens_total[5m]))"
+        "sum(rate(inferpool_rig_device_tokens_total[5m]) and on (instance, device)"
+        " inferpool_rig_device_energy_joules_total)"
         " / sum(rate(inferpool_rig_device_energy_joules_total[5m]))",
         "inferpool_rig_device_tokens_total, inferpool_rig_device_energy_joules_total: what decides "
         "who earns. Compare with GET /api/v1/hardware of the pool.",

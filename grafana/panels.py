@@ -82,7 +82,7 @@ def dashboard(
     for number, panel in enumerate(panels, start=1):
         one = dict(panel)
         width, height = one.pop("w"), one.pop("h")
-        if x + width > WIDTH or one["type"] == "row":
+        if x + width > WIDTH or height != high:  # a line holds panels of one height
             x, y, high = 0, y + high, 0
         one |= {"id": number, "gridPos": {"x": x, "y": y, "w": width, "h": height}}
         x, high = x + width, max(high, height)

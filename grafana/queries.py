@@ -18,7 +18,7 @@ def per_second(counter: str, *labels: str) -> str:
 
 def lately(counter: str, selector: str = "", span: str = "15m") -> str:
     """How much of a counter came in the last while; 0 where there is nothing of the kind yet."""
-    return f"(sum(increase({counter}{selector}[{span}])) or vector(0))"
+    return f"(round(sum(increase({counter}{selector}[{span}]))) or vector(0))"
 
 
 REJECTED = (

@@ -191,7 +191,7 @@ def build_pool(
         gateway.hardware.committed(records)
         history.committed(records)
 
-    core.on_records = committed
+    core.on_records, core.on_noted = committed, metrics.noted
     core.committer.observe = metrics.group_written
     return Pool(
         config=config,

@@ -103,6 +103,7 @@ class Core:
         self._inline = inline
         self.on_records: Callable[[list[Record]], None] = lambda _: None
         self.compare: Callable[[ComparisonWanted], None] = lambda _: None
+        self.on_noted: Callable[[str], None] = lambda _what: None
         self.on_block_dropped: Callable[[int, int], None] = lambda _job, _block: None
         self.aside = SetAside(store.folder)
         self._outboxes: dict[int, Outbox] = {}  # {session: outbox}
@@ -174,6 +175,7 @@ class Core:
                         block.close()
                     self.on_block_dropped(effect.job, effect.block)
                 case Noted():
+                    self.on_noted(effect.what)
                     # Not of whoever's message it came of: in a context without their ids.
                     contextvars.Context().run(_log.info, effect.what, **dict(effect.facts))
         self._regulate()

@@ -24,7 +24,8 @@ from shares.board.effects import (
     RefereePaid,
     ShareJudged,
 )
-from shares.trust.sampling import HELD, least_of
+from shares.faults import LEASES, VERDICTS
+from shares.trust.sampling import HELD, REASONS, least_of
 
 _COMMIT_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 # A share should take 10 s (shares.target_seconds); its verdict comes seconds or minutes later.
@@ -132,6 +133,26 @@ class PoolMetrics:
             registry=registry,
         )
         registry.register(_Reader(read))
+        self._begin()
+
+    def _begin(self) -> None:
+        """Begin at 0 whatever is known to come: the first of a kind is then an increase, too."""
+        for verdict, reason in VERDICTS:
+            self._shares.labels(verdict, reason)
+        for state, fault in LEASES:
+            self._leases.labels(state, fault)
+        for state in ("dispatched", "accepted_row", "accepted_check", "accepted_hedge"):
+            self._work.labels(state)
+        for outcome in ("matched", "guilty", "accuser_wrong", "both_wrong", "heard", "void"):
+            for checker in ("rig", "referee"):
+                self._checks.labels(checker, outcome)
+        for why in (*REASONS, "assurance"):
+            for by in ("rig", "referee"):
+                self._drawn.labels(by, why)
+        for winner in ("hedge", "original"):
+            self._won.labels(winner)
+        for state in ("completed", "cancelled", "expired"):
+            self._jobs.labels(state)
 
     def committed(self, records: list[Record]) -> None:
         """Count what became durable."""
@@ -167,7 +188,6 @@ class PoolMetrics:
                 case RefereePaid():
                     self._referee_work.inc(record.work)
                 case HeldForfeited():
-                    self._offences.inc(record.reason == "offence")
                     self._forfeited.inc(record.units)
                 case JobClosed():
                     self._jobs.labels(record.state).inc()
@@ -190,6 +210,10 @@ class PoolMetrics:
             self._drawn.labels("rig", "assurance").inc(bought)
         self._drawn.labels("rig", part.why).inc(len(part.check_rows) - bought)
         self._drawn.labels("referee", part.why).inc(len(part.referee_rows))
+
+    def noted(self, what: str) -> None:
+        """Count what the board decided; an offence also of a rig that holds nothing."""
+        self._offences.inc(what == "offence")
 
     def batch_over(self, batch: JobRow, at: float) -> None:
         """A batch's output is there."""

@@ -13,7 +13,14 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from pool.metrics import PoolMetrics
 from pool.overview import row_chance, rows_until_drawn
 from shares.blocks import Kind, Segment
-from shares.board.effects import LeaseEnded, LeaseIssued, PartAccepted, ShareJudged, Won
+from shares.board.effects import (
+    HeldForfeited,
+    LeaseEnded,
+    LeaseIssued,
+    PartAccepted,
+    ShareJudged,
+    Won,
+)
 
 
 def _part(why: str, **more: object) -> PartAccepted:
@@ -136,3 +143,27 @@ def test_the_bound_of_detection_is_the_chance_that_no_row_is_drawn() -> None:
     assert (1 - chance) ** rows <= 0.05 < (1 - chance) ** (rows - 1)
     assert rows_until_drawn(1.0, 0.95) == 1
     assert rows_until_drawn(0.0, 0.95) == float("inf")
+
+
+def test_an_offence_counts_also_where_nothing_is_held() -> None:
+    registry = CollectorRegistry()
+    metrics = PoolMetrics(registry, list)
+    for what in ("wrong_row", "offence", "offence"):
+        metrics.noted(what)
+    metrics.committed([HeldForfeited("a", "r", 5, 1, "offence", 1, 0.0)])
+    assert registry.get_sample_value("inferpool_offences_total") == 2
+    assert registry.get_sample_value("inferpool_forfeited_units_total") == 5
+
+
+def test_the_first_rejection_is_an_increase() -> None:
+    """Prometheus sees no increase in a counter that begins with 1."""
+    registry = CollectorRegistry()
+    metrics = PoolMetrics(registry, list)
+
+    def rejected() -> float | None:
+        labels = {"verdict": "rejected", "reason": "wrong_row"}
+        return registry.get_sample_value("inferpool_shares_total", labels)
+
+    assert rejected() == 0
+    metrics.committed([ShareJudged(1, "rejected", "wrong_row", False, 1.0)])
+    assert rejected() == 1

@@ -100,7 +100,7 @@ async def test_what_the_board_notes_has_no_ids_of_whoever_asked(
 ) -> None:
     """A rig's message may lead to a word about another's."""
     structlog.contextvars.bind_contextvars(connection=9, account="alice", rig="rig1")
-    core = cast(Core, SimpleNamespace(_regulate=lambda: None))
+    core = cast(Core, SimpleNamespace(_regulate=lambda: None, on_noted=lambda _what: None))
 
     Core.carry_out(core, [Noted("mismatch", (("lease", 3), ("account", "bob")))])
 
