@@ -34,6 +34,9 @@ from pool.ledgerwatch import LedgerWatch
 from pool.loglevels import LogLevels
 from pool.metrics import PoolMetrics
 from pool.models import Models
+from pool.notices.mail import MailError, read_secret
+from pool.notices.sending import Notices
+from pool.notices.sources import Sources
 from pool.overview import overview, samples
 from pool.payouts.office import Office, PayoutError, PayoutRunner
 from pool.quarantines import Quarantines
@@ -80,6 +83,7 @@ class Pool:
     metrics: PoolMetrics
     history: History
     job_watch: JobWatch
+    notice_sources: Sources
 
     def overview(self) -> dict[str, Any]:
         """What the status page shows."""
@@ -175,6 +179,7 @@ def build_pool(
     watch = LedgerWatch(core)
     history = History(core)
     job_watch = JobWatch(core)
+    notice_sources = Sources(core, watch, config.notifications.offline_after_seconds)
     metrics = PoolMetrics(
         registry or CollectorRegistry(),
         lambda: samples(core, gateway, referee, watch, job_watch, top_rigs=config.metrics.top_rigs),
@@ -190,6 +195,7 @@ def build_pool(
         quarantines.committed(records)
         gateway.hardware.committed(records)
         history.committed(records)
+        notice_sources.committed(records)
 
     core.on_records, core.on_noted = committed, metrics.noted
     core.committer.observe = metrics.group_written
@@ -213,6 +219,7 @@ def build_pool(
         metrics=metrics,
         history=history,
         job_watch=job_watch,
+        notice_sources=notice_sources,
     )
 
 
@@ -230,6 +237,8 @@ async def run_pool(config: Config, folder: Path, base: Path, sinks: Sinks) -> No
         raise StartError(str(error)) from error
     try:
         office = Office(store, config.payouts, base)
+        alerts = config.notifications.alerts_secret_file
+        secret = read_secret(base / alerts, "alerts_secret_file") if alerts else ""
         registry = CollectorRegistry()
         for collect in (ProcessCollector, PlatformCollector, GCCollector):
             collect(registry=registry)
@@ -237,25 +246,37 @@ async def run_pool(config: Config, folder: Path, base: Path, sinks: Sinks) -> No
         levels = LogLevels(store, pool.clock, sinks, config.log_level)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(levels.run)
-            await _serve(pool, nursery, tls, stratum_address, http_address, office, levels)
-    except (StoreError, OSError, PayoutError) as error:
+            notices = Notices(store, pool.clock, config, base, pool.notice_sources)
+            beside = _Beside(tls, office, levels, notices, secret)
+            await _serve(pool, nursery, stratum_address, http_address, beside)
+    except (StoreError, OSError, PayoutError, MailError) as error:
         raise StartError(str(error)) from error
     finally:
         store.close()
 
 
+@dataclass(slots=True)
+class _Beside:
+    """What a served pool has that a simulated one has not: it needs files and the world."""
+
+    tls: ssl.SSLContext | None
+    office: Office
+    levels: LogLevels
+    notices: Notices
+    alerts_secret: str
+
+
 async def _serve(
     pool: Pool,
     nursery: trio.Nursery,
-    tls: ssl.SSLContext | None,
     stratum_address: tuple[str, int],
     http_address: tuple[str, int],
-    office: Office,
-    levels: LogLevels,
+    beside: _Beside,
 ) -> None:
+    office = beside.office
     stopping = trio.Event()
     nursery.start_soon(_watch_signals, stopping)
-    listeners = await open_listeners(*stratum_address, ssl_context=tls)
+    listeners = await open_listeners(*stratum_address, ssl_context=beside.tls)
     server = HttpServer(*http_address)
     pool.gateway.http_port = server.port
     runner = BatchRunner(pool.store, pool.core, pool.models, pool.config, pool.clock)
@@ -275,6 +296,7 @@ async def _serve(
             overview=pool.overview,
             tell=pool.gateway.tell,
             changed=written.here,
+            alerts_secret=beside.alerts_secret,
             ending=server.stopping,
             stratum_port=_port(listeners[0]),
         )
@@ -286,9 +308,10 @@ async def _serve(
         parts.start_soon(pool.gateway.hardware.run)
         if office.carrier is not None:
             parts.start_soon(PayoutRunner(office, pool.clock).run)
-        parts.start_soon(_watch_writers, pool, written, levels)
+        parts.start_soon(_watch_writers, pool, written, beside.levels)
         parts.start_soon(pool.history.run)
         parts.start_soon(pool.job_watch.run)
+        parts.start_soon(beside.notices.run)
         parts.start_soon(_watch_loop, pool)
         parts.start_soon(server.serve, app)
         async with trio.open_nursery() as rigs:
@@ -297,7 +320,7 @@ async def _serve(
                 "listening",
                 stratum=f"{stratum_address[0]}:{_port(listeners[0])}",
                 http=f"{http_address[0]}:{server.port}",
-                tls=tls is not None,
+                tls=beside.tls is not None,
             )
             # What is alive now lives as long as the pool: collections need not look at it again.
             gc.collect()

@@ -15,6 +15,7 @@ _COMMANDS = {
     "quarantine": "pool.commands.quarantine:quarantine_command",
     "status": "pool.commands.status:status",
     "log-level": "pool.commands.loglevel:log_level",
+    "notify-test": "pool.commands.notify_test:notify_test",
     "payouts": "pool.commands.payouts:payouts",
     "ledger": "pool.commands.ledger:ledger",
     "lab": "pool.commands.lab:lab",
@@ -52,7 +53,7 @@ def cli() -> None:
 
     \b
     Operators:  init, serve, model, account, quarantine, status, payouts,
-                ledger, lab, log-level
+                ledger, lab, log-level, notify-test
     Miners:     worker, doctor, bench, payout, statement, verify,
                 audit, replay
     Customers:  submit, statement

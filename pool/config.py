@@ -136,6 +136,22 @@ class RefereeConfig(_Section, frozen=True, kw_only=True):
     models: tuple[str, ...] = ()
 
 
+class NotificationsConfig(_Section, frozen=True, kw_only=True):
+    """How accounts and the operator hear of things."""
+
+    operator_webhook: str = ""
+    operator_email: str = ""
+    alerts_secret_file: str = ""
+    per_hour: Annotated[int, msgspec.Meta(ge=1, le=60)] = 10
+    offline_after_seconds: Annotated[float, msgspec.Meta(ge=1)] = 300.0
+    smtp_host: str = ""
+    smtp_port: Annotated[int, msgspec.Meta(ge=1, le=65_535)] = 587
+    smtp_security: Literal["starttls", "tls", "none"] = "starttls"
+    smtp_user: str = ""
+    smtp_password_file: str = ""
+    smtp_from: str = ""
+
+
 class MetricsConfig(_Section, frozen=True, kw_only=True):
     """What Prometheus is told beyond what has a bound by itself."""
 
@@ -155,6 +171,7 @@ class Config(_Section, frozen=True, kw_only=True):
     batches: BatchesConfig = BatchesConfig()
     referee: RefereeConfig = RefereeConfig()
     metrics: MetricsConfig = MetricsConfig()
+    notifications: NotificationsConfig = NotificationsConfig()
     builtin_models: bool = True
     commit_high_water_bytes: _Positive = 64 * _MIB
     log_level: str = "info"
@@ -241,6 +258,17 @@ def parse_config(text: str, name: str = FILE_NAME) -> Config:
         raise ConfigError(f"{name}: payouts.url must begin with https:// (or http://)")
     if payouts.carrier == "http" and not payouts.secret_file:
         raise ConfigError(f"{name}: payouts.secret_file must name a file with the shared secret")
+    notes = config.notifications
+    if notes.smtp_host and "@" not in notes.smtp_from:
+        raise ConfigError(
+            f"{name}: notifications.smtp_from must be an address, such as pool@example.org"
+        )
+    if notes.operator_email and not notes.smtp_host:
+        raise ConfigError(f"{name}: notifications.operator_email needs notifications.smtp_host")
+    if bool(notes.smtp_user) != bool(notes.smtp_password_file):
+        raise ConfigError(
+            f"{name}: notifications.smtp_user and notifications.smtp_password_file go together"
+        )
     if bool(config.referee.rigs) != bool(config.referee.models):
         raise ConfigError(f"{name}: referee.rigs and referee.models go together")
     return config
@@ -402,4 +430,25 @@ models = []
 # Tell the rates of so many of the fastest rigs by name (inferpool_top_rig_rate). Prometheus keeps a
 # series for each rig that ever was among them.
 top_rigs = 0
+
+[notifications]
+# Miners and customers say themselves what they want to hear of (docs/API.md). These are yours:
+# alerts that Alertmanager passes on to POST /api/v1/alerts with the secret in this file as its
+# bearer token, a ledger that is not right, payouts that wait for you. Webhooks are signed with the
+# pool's key.
+operator_webhook = ""
+operator_email = ""
+alerts_secret_file = ""
+# Messages an hour for you, at most; what is more is told in one summary. Accounts choose their own.
+per_hour = 10
+# A rig counts as offline when it has not been connected for this long.
+offline_after_seconds = 300.0
+# How mail is sent; without a host there is none. smtp_security: starttls, tls, or none (on this
+# machine only, please).
+smtp_host = ""
+smtp_port = 587
+smtp_security = "starttls"
+smtp_user = ""
+smtp_password_file = ""
+smtp_from = ""
 """

@@ -22,6 +22,7 @@ LOGGERS = (
     "pool.http",
     "pool.ledgerwatch",
     "pool.loglevels",
+    "pool.notices",
     "pool.payouts",
     "pool.quarantines",
     "pool.referee",

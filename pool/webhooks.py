@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 from base64 import b64encode
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import httpcore
@@ -98,28 +98,40 @@ class Webhooks:
 
     async def _send(self, connections: httpcore.AsyncConnectionPool, event: Event) -> str | None:
         """Try once; returns what went wrong."""
-        timestamp = str(int(self._clock.now()))
-        signed = f"{event.id}.{timestamp}.".encode() + event.body
-        signature = b64encode(self._store.signer.sign(signed)).decode()
-        headers = {
-            "content-type": "application/json",
-            "user-agent": "inferpool",
-            "webhook-id": event.id,
-            "webhook-timestamp": timestamp,
-            "webhook-signature": f"v1a,{signature}",
-        }
-        try:
-            with trio.fail_after(_ATTEMPT_SECONDS):
-                async with connections.stream(
-                    "POST", event.url, headers=list(headers.items()), content=event.body
-                ) as answer:
-                    # Only its status counts: what it says may be long.
-                    return None if 200 <= answer.status < 300 else f"status {answer.status}"
-        except trio.TooSlowError:
-            return f"no answer within {_ATTEMPT_SECONDS:g} s"
-        except Exception as error:
-            # Whatever an address leads to is its receiver's affair, and never ends the pool.
-            return f"{type(error).__name__}: {error}"[:200]
+        sign, at = self._store.signer.sign, self._clock.now()
+        return await post_signed(connections, event.url, event.id, event.body, sign, at)
+
+
+async def post_signed(
+    connections: httpcore.AsyncConnectionPool,
+    url: str,
+    name: str,
+    body: bytes,
+    sign: Callable[[bytes], bytes],
+    at: float,
+) -> str | None:
+    """Send an event once; returns what went wrong, None when it was heard."""
+    timestamp = str(int(at))
+    signature = b64encode(sign(f"{name}.{timestamp}.".encode() + body)).decode()
+    headers = {
+        "content-type": "application/json",
+        "user-agent": "inferpool",
+        "webhook-id": name,
+        "webhook-timestamp": timestamp,
+        "webhook-signature": f"v1a,{signature}",
+    }
+    try:
+        with trio.fail_after(_ATTEMPT_SECONDS):
+            async with connections.stream(
+                "POST", url, headers=list(headers.items()), content=body
+            ) as answer:
+                # Only its status counts: what it says may be long.
+                return None if 200 <= answer.status < 300 else f"status {answer.status}"
+    except trio.TooSlowError:
+        return f"no answer within {_ATTEMPT_SECONDS:g} s"
+    except Exception as error:
+        # Whatever an address leads to is its receiver's affair, and never ends the pool.
+        return f"{type(error).__name__}: {error}"[:200]
 
 
 class PublicOnly(httpcore.AsyncNetworkBackend):

@@ -233,9 +233,11 @@ def checked_batch(deps: HttpDeps, body: dict[str, Any]) -> dict[str, Any]:
 def _webhook(deps: HttpDeps, metadata: dict[str, str] | None) -> str | None:
     """The address that the batch names to be told at. Raises ``ApiError``."""
     text = (metadata or {}).get("webhook")
-    if text is None:
-        return None
-    field = "metadata.webhook"
+    return None if text is None else webhook_address(deps, text, "metadata.webhook")
+
+
+def webhook_address(deps: HttpDeps, text: str, field: str) -> str:
+    """An address to be told at, as it is dialled. Raises ``ApiError``."""
     try:
         url = httpx.URL(text)
         host, path = url.raw_host.decode("ascii"), url.raw_path.decode("ascii")

@@ -43,6 +43,7 @@ class HttpDeps:
     tell: Callable[[str, str], None] = field(default=_tell_nobody)  # an account's rigs
     changed: Callable[[], None] = field(default=_nobody_looks)  # accounts or quarantines
     ending: trio.Event = field(default_factory=trio.Event)  # streams should end
+    alerts_secret: str = ""  # empty: no alerts are taken
     stratum_port: int = 0  # 0: what the settings say
     ready: Callable[[], bool] = field(default=lambda: True)
 

@@ -61,6 +61,9 @@ class Payout:
     changed: float
 
 
+_COLUMNS = [schema.payout.c[name] for name in Payout.__slots__]
+
+
 def open_round(connection: sa.Connection, at: float) -> int:
     """The round that is open, or a new one."""
     table = schema.payout_round
@@ -196,7 +199,7 @@ def newest_payouts(connection: sa.Connection, account: str, limit: int) -> list[
     """An account's last payouts, the newest first."""
     table = schema.payout
     rows = connection.execute(
-        select(table).where(table.c.account == account).order_by(table.c.id.desc()).limit(limit)
+        select(*_COLUMNS).where(table.c.account == account).order_by(table.c.id.desc()).limit(limit)
     )
     return [Payout(**row._mapping) for row in rows]
 
@@ -246,7 +249,7 @@ def payouts_by_state(
 
 def _payouts(connection: sa.Connection, wanted: sa.ColumnElement[bool], limit: int) -> list[Payout]:
     table = schema.payout
-    rows = connection.execute(select(table).where(wanted).order_by(table.c.id).limit(limit))
+    rows = connection.execute(select(*_COLUMNS).where(wanted).order_by(table.c.id).limit(limit))
     return [Payout(**row._mapping) for row in rows]
 
 

@@ -199,8 +199,12 @@ job = Table(
     # Each row is checked with this chance at least: what the customer's assurance comes to.
     Column("assurance_ppm", Integer, nullable=False, default=0),
     Column("fee_reserved", BigInteger, nullable=False, default=0),
+    # Whether its customer's notifications have heard of its end.
+    Column("notified", Boolean, nullable=False, server_default="0"),
 )
 
+_unnotified = job.c.batch.is_not(None) & ~job.c.notified
+Index("job_unnotified", job.c.state, sqlite_where=_unnotified, postgresql_where=_unnotified)
 Index("job_unsettled", job.c.id, sqlite_where=job.c.settled.is_(None))
 
 _untold = job.c.webhook.is_not(None) & ~job.c.webhook_told
@@ -589,6 +593,51 @@ moment = Table(
     Column("shares_rejected", Integer, nullable=False),
 )
 
+# ── notifications: see pool.notices ──────────────────────────────────────────
+
+# What an account wants to hear of, and where. Mail goes to confirmed addresses only.
+notice_wish = Table(
+    "notice_wish",
+    metadata,
+    Column("account", String, primary_key=True),
+    Column("webhook", String),
+    Column("email", String),
+    Column("confirmed", Boolean, nullable=False),
+    Column("code_hash", String),  # of what the first mail to the address carried
+    Column("code_at", Float),
+    Column("events", JSON, nullable=False),  # of pool.store.notices.EVENTS
+    Column("per_hour", Integer, nullable=False),
+)
+
+# Something that happened, until a message tells of it. "operator" is the operator's account here.
+notice = Table(
+    "notice",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("account", String, nullable=False, index=True),
+    Column("kind", String, nullable=False),
+    Column("facts", JSON, nullable=False),
+    Column("at", Float, nullable=False),
+)
+
+notice_message = Table(
+    "notice_message",
+    metadata,
+    Column("id", String, primary_key=True),  # evt_…
+    Column("account", String, nullable=False),
+    Column("channel", String, nullable=False),  # webhook | email
+    Column("address", String, nullable=False),
+    Column("subject", String, nullable=False),
+    Column("body", LargeBinary, nullable=False),  # as it is sent
+    Column("made", Float, nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("next_at", Float),  # of the next attempt; null when it is over
+    Column("problem", String),  # of the last attempt
+)
+_sendable = notice_message.c.next_at.is_not(None)
+Index("notice_due", notice_message.c.next_at, sqlite_where=_sendable, postgresql_where=_sendable)
+Index("notice_made", notice_message.c.account, notice_message.c.made)
+
 # ── schemes of pay other than the proportional one ───────────────────────────
 
 # Released pay that went to the pot, in its order: by the last of it a round is divided (pplns).
@@ -658,6 +707,7 @@ payout = Table(
     Column("reason", String),  # why it waits, or came back
     Column("created", Float, nullable=False),
     Column("changed", Float, nullable=False),
+    Column("notified", String, nullable=False, server_default=""),  # the state last told of
     UniqueConstraint("round", "account"),
 )
 Index("payout_state", payout.c.state, payout.c.id)

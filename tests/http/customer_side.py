@@ -348,6 +348,7 @@ async def open_customer_side(
                 clock=clock,
                 registry=CollectorRegistry(),
                 ending=server.stopping,
+                alerts_secret="alert-secret",
                 overview=lambda: facts | {"open": len(core.jobs)},
                 changed=lambda: changes.append(None),
                 tell=lambda account, text: told.append((account, text)),

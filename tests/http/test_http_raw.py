@@ -65,6 +65,9 @@ async def test_no_or_wrong_keys_are_401_on_every_route_of_customers(served: Serv
             ("GET", "/api/v1/accounts/me/payout"),
             ("PUT", "/api/v1/accounts/me/payout"),
             ("GET", "/api/v1/accounts/me/payouts"),
+            ("GET", "/api/v1/accounts/me/notifications"),
+            ("PUT", "/api/v1/accounts/me/notifications"),
+            ("POST", "/api/v1/accounts/me/notifications/confirm"),
         ):
             assert code_of(await client.request(method, path)) == (401, "missing_api_key"), path
         wrong = {"authorization": "Bearer ip_no"}
@@ -78,6 +81,7 @@ async def test_no_or_wrong_keys_are_401_on_every_route_of_customers(served: Serv
             "/api/v1/roots",
             "/api/v1/ledger",
             "/api/v1/hardware",
+            "/api/v1/history",
         ):
             assert (await client.get(path)).status_code == 200, path
 

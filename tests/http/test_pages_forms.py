@@ -11,6 +11,7 @@ from sqlalchemy import func, select
 from pool.store import schema
 from pool.store.accounts import audit_lines, find_account, renew_payout_token
 from pool.store.ledger import balance
+from pool.store.notices import wish_of
 from pool.store.payees import payee_of
 from pool.store.quarantines import quarantine, quarantines
 from shares.money import posting
@@ -258,3 +259,25 @@ async def test_a_batch_is_cancelled_from_its_page(served: Served) -> None:
         again = await visitor.send("/account", f"{page}/cancel")
     assert again.status_code == 303
     assert "data-confirm" not in shown  # it is over: no button
+
+
+async def test_what_an_account_wants_to_hear_of_is_chosen_on_its_page(served: Served) -> None:
+    async with Visitor(served) as visitor:
+        await visitor.sign_in(served.miner_key)
+        fields = {"event_payout": "1", "webhook": "https://example.org/hook", "per_hour": "3"}
+        sent = await visitor.send("/account", "/account/notifications", **fields)
+        page = (await visitor.get("/account")).text
+        bad = fields | {"webhook": "http://example.org/"}
+        refused = await visitor.send("/account", "/account/notifications", **bad)
+        code = await visitor.send("/account", "/account/confirm", code="guess")
+    assert sent.status_code == 303
+    assert "You hear of payout, at most 3 times an hour" in page
+    assert "webhook" in alert_of(refused)
+    assert "code" in alert_of(code)
+    with served.store.database.read() as connection:
+        wish = wish_of(connection, "miner")
+    assert (wish.webhook, wish.events, wish.per_hour) == (
+        "https://example.org/hook",
+        ("payout",),
+        3,
+    )

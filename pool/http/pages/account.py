@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Any
 
 import trio
@@ -14,6 +15,7 @@ from pool.batches.endpoints import OPERATIONS, RERANK_V2
 from pool.http.batches import add_batch
 from pool.http.errors import ApiError
 from pool.http.files import take_upload
+from pool.http.notifications import change_wish, confirm, wish_shape
 from pool.http.pages.cursors import before_of
 from pool.http.pages.frame import Page, guarded, see
 from pool.http.pages.visits import (
@@ -31,6 +33,7 @@ from pool.http.statements import read_statement, statement_answer
 from pool.store.accounts import account_by_payout_token
 from pool.store.escrow import statements
 from pool.store.jobs import find_batch, list_batches
+from pool.store.notices import EVENTS
 from pool.store.payouts import newest_payouts
 from pool.store.rejections import rejections_before
 from pool.store.rigshares import rigs_of
@@ -61,6 +64,7 @@ async def _load_miner(visit: Visit) -> dict[str, Any]:
     statement = await trio.to_thread.run_sync(_statement, visit, viewer)
     known = {rig.rig for rig in found["rigs"]}
     return found | {
+        "wish": await trio.to_thread.run_sync(wish_shape, deps, viewer),
         "online": online,
         "fresh": [rig for name, rig in online.items() if name not in known],
         "settings": settings,
@@ -86,6 +90,7 @@ async def _load_customer(visit: Visit) -> dict[str, Any]:
     found = await trio.to_thread.run_sync(read)
     rows = found.pop("rows")
     return found | {
+        "wish": await trio.to_thread.run_sync(wish_shape, deps, viewer),
         "batches": [(row, deps.core.progress(row.id)) for row in rows[:_PAGE]],
         "older": rows[_PAGE - 1].batch if len(rows) > _PAGE else None,
         "after": after,
@@ -173,6 +178,41 @@ async def post_payout(request: Request) -> Response:
     return see("/account#payouts")
 
 
+async def post_notifications(request: Request) -> Response:
+    """Change what the account wants to hear of."""
+    visit = await visit_of(request)
+    viewer = need_role(visit, "miner", "customer")
+    fields = await read_form(request)
+    number = fields.get("per_hour", "").strip()
+    wanted: dict[str, Any] = {
+        "webhook": fields.get("webhook", "").strip() or None,
+        "events": [event for event in EVENTS[viewer.role] if f"event_{event}" in fields],
+        "per_hour": int(number) if number.isascii() and number.isdecimal() else number,
+    }
+    if "email" in fields:
+        wanted["email"] = fields["email"].strip() or None
+    return await _changed(visit, change_wish(visit.deps, viewer, wanted))
+
+
+async def post_confirm(request: Request) -> Response:
+    """Confirm the mail address with the code that was sent to it."""
+    visit = await visit_of(request)
+    viewer = need_role(visit, "miner", "customer")
+    fields = await read_form(request)
+    return await _changed(visit, confirm(visit.deps, viewer, fields.get("code", "")))
+
+
+async def _changed(visit: Visit, change: Awaitable[None]) -> Response:
+    """Carry ``change`` out; what it refuses is said on the page."""
+    try:
+        await change
+    except ApiError as error:
+        page = _page_of(visit)
+        assert page is not None, "who has no page has no form"
+        return await page.show(visit, error.status, problem=str(error))
+    return see("/account#notifications")
+
+
 async def get_statement(request: Request) -> Response:
     """The statement as a file."""
     visit = await visit_of(request)
@@ -188,6 +228,8 @@ def _statement(visit: Visit, viewer: Account) -> dict[str, Any]:
 ROUTES = [
     Route("/account", guarded(get_account), methods=["GET"]),
     Route("/account/batches", guarded(post_batch), methods=["POST"]),
+    Route("/account/notifications", guarded(post_notifications), methods=["POST"]),
+    Route("/account/confirm", guarded(post_confirm), methods=["POST"]),
     Route("/account/payout", guarded(post_payout), methods=["POST"]),
     Route("/account/statement", guarded(get_statement), methods=["GET"]),
 ]
