@@ -110,7 +110,13 @@ def _user(ctx: click.Context, option: click.Parameter, user: str) -> str:
     help="How long the share in work may take to finish after SIGTERM.",
 )
 @click.option(
-    "--metrics-port", type=click.IntRange(0, 65535), help="Answer Prometheus on this loopback port."
+    "--metrics-port", type=click.IntRange(0, 65535), help="Answer Prometheus on this port."
+)
+@click.option(
+    "--metrics-host",
+    default="127.0.0.1",
+    show_default=True,
+    help="The address of that port; anything else shows your rig's numbers to whoever reaches it.",
 )
 @click.option(
     "--log-level",
@@ -134,6 +140,7 @@ def worker(
     receipts: Path | None,
     drain: float,
     metrics_port: int | None,
+    metrics_host: str,
     log_level: str,
 ) -> None:
     """Compute shares for a pool, and earn.
@@ -159,7 +166,7 @@ def worker(
     _check_engine(config.devices)
     rig = Rig(config)
     if metrics_port is not None:
-        _serve_metrics(rig, metrics_port)
+        _serve_metrics(rig, metrics_host, metrics_port)
     try:
         trio.run(partial(run_until_signalled, rig, console=console, sinks=sinks, level=log_level))
     except* NoDevices as group:
@@ -197,11 +204,13 @@ def _check_engine(devices: Sequence[DeviceSpec]) -> None:
         raise click.ClickException(f"this machine cannot compute for a pool: {error}") from None
 
 
-def _serve_metrics(rig: Rig, port: int) -> None:
+def _serve_metrics(rig: Rig, host: str, port: int) -> None:
     registry = CollectorRegistry()
     registry.register(TelemetryCollector(rig.telemetry))
     try:
-        bound = serve_metrics(registry, port)
+        bound = serve_metrics(registry, port, host)
     except OSError as error:
-        raise click.ClickException(f"--metrics-port {port}: {error.strerror}") from None
-    log.info("metrics", url=f"http://127.0.0.1:{bound}/metrics")
+        raise click.ClickException(
+            f"--metrics-host {host} --metrics-port {port}: {error}"
+        ) from None
+    log.info("metrics", url=f"http://{host}:{bound}/metrics")

@@ -5,12 +5,17 @@ from __future__ import annotations
 import re
 
 import pytest
+import trio
 from customer_side import CONFIG, Served, client_of
 from msgspec.structs import replace
 from page_visitor import Visitor, operator_token
 
 from pool.config import Config
+from pool.store import Group, commit_group
+from pool.store.accounts import create_account
 from pool.store.history import KEPT_SECONDS, Moment, add_moment, moments
+from shares.blocks import Kind, Segment
+from shares.board.effects import LeaseEnded, LeaseIssued
 
 PUBLIC = ("/", "/connect", "/signin")
 
@@ -94,6 +99,35 @@ async def test_other_peoples_rigs_are_not_there(served: Served) -> None:
             "/live/rigs/stranger.basement",
         ):
             assert (await visitor.get(path)).status_code == 404, path
+
+
+async def test_a_share_is_its_miners_and_the_operators_alone(served: Served) -> None:
+    token = create_account(served.store.database, "other", "miner", served.clock.now())
+    segment = Segment(1, 0, 0, 10, Kind.ROW)
+    now = served.clock.now()
+    issued = LeaseIssued(
+        77, "miner", "rig1", "model", "embed", (segment,), 10, 50, 50, now, now + 60
+    )
+    ended = LeaseEnded(77, "expired", "rig", now + 60)
+    await trio.to_thread.run_sync(commit_group, served.store, Group([issued, ended], {}))
+    for key, status in (
+        (served.miner_key, 200),
+        (token, 404),
+        (served.key, 403),
+        (operator_token(served), 200),
+    ):
+        async with Visitor(served) as visitor:
+            await visitor.sign_in(key)
+            page = await visitor.get("/shares/77")
+            assert page.status_code == status
+            if status != 200:
+                assert (await visitor.get("/live/shares/77")).status_code == status
+            else:
+                assert "The deadline passed while the rig was connected" in page.text
+                assert (await visitor.get("/shares/77/bundle")).status_code == 404
+            if key == served.miner_key:
+                home = await visitor.get("/account")
+                assert "/shares/77" in home.text
 
 
 async def test_a_rig_that_just_came_has_no_rate_yet(served: Served) -> None:

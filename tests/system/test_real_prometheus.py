@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +49,7 @@ pytestmark = [
 class Prometheus:
     """One that reads every second, with our rules, their patience taken away."""
 
-    def __init__(self, folder: Path, targets: dict[str, list[int]]) -> None:
+    def __init__(self, folder: Path, targets: dict[str, list[int]], manager: int) -> None:
         (self.port,) = free_ports(1)
         rules = re.sub(r"(\bfor: )\w+", r"\g<1>0s", RULES.read_text())
         folder.mkdir()
@@ -59,6 +62,8 @@ class Prometheus:
         (folder / "prometheus.yml").write_text(
             "global: {scrape_interval: 1s, evaluation_interval: 1s}\n"
             f"rule_files: [alerts.yml]\nscrape_configs:\n{jobs}"
+            "alerting:\n  alertmanagers:\n    - static_configs:\n"
+            f"        - targets: ['127.0.0.1:{manager}']\n"
         )
         self.process = Process(
             [
@@ -120,7 +125,17 @@ LIARS = tuple(f"mallory-{number}" for number in range(5))
 
 
 def test_every_panel_has_data_and_provoked_faults_fire(tmp_path: Path, gpu: int) -> None:
-    with pool_with_rigs(tmp_path / "pool", {}, SETTINGS + "[metrics]\ntop_rigs = 2\n") as (pool, _):
+    hook_port, manager_port = free_ports(2)
+    (tmp_path / "secret").write_text("between Alertmanager and the pool\n")
+    settings = (
+        f"{SETTINGS}[metrics]\ntop_rigs = 2\n[notifications]\n"
+        f'operator_webhook = "http://127.0.0.1:{hook_port}/"\nper_hour = 60\n'
+        f'alerts_secret_file = "{tmp_path / "secret"}"\n'
+    )
+    with (
+        pool_with_rigs(tmp_path / "pool", {}, settings) as (pool, _),
+        operators_webhook(hook_port) as heard,
+    ):
         ports = free_ports(2)
         tokens = {name: pool.account(name, "miner") for name in ("alice", "bob", *LIARS)}
         pool.start()
@@ -130,7 +145,8 @@ def test_every_panel_has_data_and_provoked_faults_fire(tmp_path: Path, gpu: int)
         ]
         liars = [liar(pool, name, tokens[name]) for name in LIARS]
         targets = {"inferpool": [pool.http_port], "inferpool-rig": [*ports, gpu]}
-        prometheus = Prometheus(tmp_path / "prometheus", targets)
+        manager = alertmanager(tmp_path, pool, manager_port)
+        prometheus = Prometheus(tmp_path / "prometheus", targets, manager_port)
         try:
             # A counter's first value is no increase: it must have been read before it counts.
             prometheus.until("no data", lambda: prometheus.has_data("inferpool_offences_total"))
@@ -142,6 +158,8 @@ def test_every_panel_has_data_and_provoked_faults_fire(tmp_path: Path, gpu: int)
                 every_panel(prometheus, lambda: submit(client, digest_lines(500, seed=99)))
             fires(prometheus, "RigHot", "RigThrottled", "FraudSpike")
             assert not {"PoolDown", "LedgerImbalance", "NoAudits"} & prometheus.firing()
+            if manager is not None:
+                prometheus.until("the operator hears nothing", lambda: "RigHot" in heard())
             with pool.client("carol") as client:
                 pictures(prometheus, tmp_path / "pictures", client)
             for process in rigs:  # work is there, and nobody who does it
@@ -156,8 +174,52 @@ def test_every_panel_has_data_and_provoked_faults_fire(tmp_path: Path, gpu: int)
             pool.start()
             fires(prometheus, "LedgerImbalance")
         finally:
-            for process in (*rigs, *liars, prometheus.process):
+            for process in (*rigs, *liars, prometheus.process, *([manager] if manager else [])):
                 process.kill()
+
+
+def alertmanager(folder: Path, pool: Pool, port: int) -> Process | None:
+    """Debian's, with our settings, which wait for nothing; None where it is not installed."""
+    if shutil.which("prometheus-alertmanager") is None:
+        return None
+    text = (GRAFANA / "alertmanager" / "alertmanager.yml").read_text()
+    text = text.replace("http://pool:8080", pool.url).replace("/alerts/secret", f"{folder}/secret")
+    file = folder / "alertmanager.yml"
+    file.write_text(text.replace("group_wait: 30s", "group_wait: 1s"))
+    return Process(
+        [
+            "prometheus-alertmanager",
+            f"--config.file={file}",
+            f"--storage.path={folder / 'alertmanager'}",
+            f"--web.listen-address=127.0.0.1:{port}",
+            "--cluster.listen-address=",
+        ]
+    )
+
+
+@contextlib.contextmanager
+def operators_webhook(port: int) -> Iterator[Callable[[], str]]:
+    """The operator's own receiver; yields what says all that it heard."""
+    got: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            got.append(self.rfile.read(int(self.headers["content-length"])).decode())
+            self.send_response(200)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield lambda: "\n".join(got)
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def every_panel(prometheus: Prometheus, work: Callable[[], object]) -> None:
