@@ -125,6 +125,8 @@ def _graph(
         for legend, series in found
         for labels, points in series
     ]
+    some = [line for line in lines if any(line[2])]
+    lines = some or lines  # what is 0 all the time only fills the legend
     if defaults["custom"]["stacking"]["mode"] == "normal":
         moments = sorted({at for _, ats, _ in lines for at in ats})
         stacked = [
@@ -146,7 +148,7 @@ def _graph(
     axes.set_title(panel["title"], fontsize=9.5, loc="left", color=INK)
     axes.set_xlim(*_dates([asked.start, asked.end]))
     lowest, highest = _bounds(lines)
-    axes.set_ylim(min(0.0, 1.1 * lowest), max(1.1 * highest, lowest + 1e-9) or 1.0)
+    axes.set_ylim(min(0.0, 1.1 * lowest), 1.1 * highest if highest > 0 else 1.0)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: written(y, defaults["unit"])))
     locator = AutoDateLocator(maxticks=5)
     axes.xaxis.set_major_locator(locator)

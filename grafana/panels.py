@@ -59,7 +59,7 @@ def graph(
     panel["fieldConfig"]["defaults"]["custom"] = custom
     panel["options"] = {
         "legend": {"displayMode": "table", "placement": "bottom", "calcs": ["lastNotNull", "max"]},
-        "tooltip": {"mode": "multi", "sort": "desc"},
+        "tooltip": {"mode": "multi", "sort": "desc", "hideZeros": True},
     }
     return panel
 

@@ -54,8 +54,10 @@ PANELS = [
     row("Work"),
     graph(
         "Work by what became of it",
-        "inferpool_work_total. Dispatched far above accepted: rigs lose shares; see the leases.",
+        "inferpool_work_total, inferpool_work_judged_total. Dispatched far above accepted: rigs "
+        "lose shares; see the leases.",
         (f"sum by (state) (rate(inferpool_work_total{RATE}))", "{{state}}"),
+        (f"sum by (verdict) (rate(inferpool_work_judged_total{RATE}))", "{{verdict}}"),
     ),
     graph(
         "Open work and jobs",

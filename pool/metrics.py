@@ -124,6 +124,14 @@ class PoolMetrics:
             buckets=_DEADLINE_RATIOS,
             registry=registry,
         )
+        self._judged = _counter(
+            registry,
+            "inferpool_work_judged_total",
+            "Credited work of shares by their verdict.",
+            "verdict",
+            "reason",
+        )
+        self._credited: dict[int, int] = {}  # {lease without a verdict: its credited work}
         self._hedges = HedgeCount()
         self._issued: dict[int, float] = {}  # {lease without a verdict: when it was issued}
         self._accepted: dict[int, int] = {}  # {such a lease: its accepted rows}
@@ -139,6 +147,7 @@ class PoolMetrics:
         """Begin at 0 whatever is known to come: the first of a kind is then an increase, too."""
         for verdict, reason in VERDICTS:
             self._shares.labels(verdict, reason)
+            self._judged.labels(verdict, reason)
         for state, fault in LEASES:
             self._leases.labels(state, fault)
         for state in ("dispatched", "accepted_row", "accepted_check", "accepted_hedge"):
@@ -175,8 +184,12 @@ class PoolMetrics:
                     self._count_draw(record)
                 case CreditEarned():
                     self._work.labels(f"accepted_{record.kind}").inc(record.work)
+                    work = self._credited.get(record.lease, 0)
+                    self._credited[record.lease] = work + record.work
                 case ShareJudged():
                     self._shares.labels(record.state, record.reason).inc()
+                    work = self._credited.pop(record.lease, 0)
+                    self._judged.labels(record.state, record.reason).inc(work)
                     rows = self._accepted.pop(record.lease, 0)
                     self._cleared.inc(rows if record.state == "cleared" else 0)
                     issued = self._issued.pop(record.lease, None)

@@ -30,7 +30,7 @@ def problems() -> list[str]:
             if not (document.parent / target).exists():
                 found.append(f"{name}: links to {target}, which is not there")
         for line in _commands(text):
-            found.extend(f"{name}: {line!r}: {why}" for why in _wrong(line))
+            found.extend(f"{name}: {line!r}: {why}" for why in wrong_in(line))
     return found
 
 
@@ -42,7 +42,8 @@ def _commands(text: str) -> Iterator[str]:
                 yield bare
 
 
-def _wrong(line: str) -> Iterator[str]:
+def wrong_in(line: str) -> Iterator[str]:
+    """What is wrong with a command line of a document."""
     words = shlex.split(line, comments=True)
     if words[0] == "make":
         targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)

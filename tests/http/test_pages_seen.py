@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from html import unescape
 
 import pytest
 import trio
 from customer_side import CONFIG, Served, client_of
+from documents import wrong_in
 from msgspec.structs import replace
 from page_visitor import Visitor, operator_token
 
@@ -194,3 +196,17 @@ async def test_moments_older_than_a_month_are_forgotten(served: Served) -> None:
     with database.read() as connection:
         (one,) = moments(connection, 0.0, 1e9)
     assert one.rate == 3.0
+
+
+async def test_commands_to_be_copied_are_commands(served: Served) -> None:
+    """For this pool: with the addresses that a browser came by."""
+    async with Visitor(served) as visitor:
+        await visitor.sign_in(served.miner_key)
+        html = (await visitor.get("/connect")).text
+    blocks = [unescape(one) for one in re.findall(r"<code>([^<]*)</code></pre>", html)]
+    commands = [one.replace("\\\n", " ") for one in blocks if one.startswith("inferpool ")]
+    assert len(commands) == 5
+    for command in commands:
+        assert list(wrong_in(command)) == [], command
+    assert any(f"--url {served.url} " in one for one in commands)
+    assert any("--user miner.rig1 " in one for one in commands)

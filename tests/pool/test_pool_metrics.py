@@ -14,6 +14,7 @@ from pool.metrics import PoolMetrics
 from pool.overview import row_chance, rows_until_drawn
 from shares.blocks import Kind, Segment
 from shares.board.effects import (
+    CreditEarned,
     HeldForfeited,
     LeaseEnded,
     LeaseIssued,
@@ -69,6 +70,26 @@ def test_shares_are_timed_from_their_lease_to_the_last_part_and_to_the_verdict()
     assert value("inferpool_verdict_seconds_sum") == 40
     assert (metrics._issued, metrics._accepted) == ({}, {})
     assert value("inferpool_rows_cleared_total") == 10
+
+
+def test_work_is_counted_by_what_was_judged_of_it() -> None:
+    registry = CollectorRegistry()
+    metrics = PoolMetrics(registry, list)
+    for lease, work in ((1, 30), (1, 12), (2, 5)):
+        metrics.committed([CreditEarned(lease, 0, 1, "row", "pay", "a", "r", work, work)])
+    metrics.committed(
+        [
+            ShareJudged(1, "cleared", "sampled", False, 1.0),
+            ShareJudged(2, "rejected", "wrong_row", False, 1.0),
+        ]
+    )
+
+    def work_of(verdict: str, reason: str) -> float | None:
+        labels = {"verdict": verdict, "reason": reason}
+        return registry.get_sample_value("inferpool_work_judged_total", labels)
+
+    assert (work_of("cleared", "sampled"), work_of("rejected", "wrong_row")) == (42, 5)
+    assert metrics._credited == {}
 
 
 def test_rejected_rows_are_not_cleared_ones() -> None:

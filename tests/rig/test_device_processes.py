@@ -143,7 +143,7 @@ async def test_the_rows_of_one_share_are_divided_among_the_processes(pool, start
     assert [part.part for part in session.of(wire.Submit)] == list(
         range(len(session.of(wire.Submit)))
     )
-    assert all(device.rows > 1000 for device in rig.telemetry.devices)
+    assert all(device.rows > 0 for device in rig.telemetry.devices)
     await until(pool, lambda: rig.shares_in_hand == 0)
     accepted = [device.parts_accepted for device in rig.telemetry.devices]
     assert sum(accepted) == rig.telemetry.parts_accepted

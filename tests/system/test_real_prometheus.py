@@ -12,6 +12,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from harness import (
     SETTINGS,
     Pool,
     Process,
+    Rig,
     digest_lines,
     free_ports,
     inferpool,
@@ -31,9 +34,11 @@ from harness import (
     wait_for_batch,
 )
 from prometheus_client import CollectorRegistry
+from sqlalchemy import insert
 
 from gpu_worker.metrics import TelemetryCollector, serve_metrics
 from gpu_worker.telemetry import DeviceTelemetry, Telemetry
+from pool.store import schema
 
 pytestmark = [
     pytest.mark.slow,
@@ -77,6 +82,7 @@ class Prometheus:
 
     def get(self, path: str, **query: str) -> Any:
         answer = httpx.get(f"http://127.0.0.1:{self.port}/api/v1/{path}", params=query, timeout=10)
+        answer.raise_for_status()  # 503 while it starts
         found = answer.json()
         assert found["status"] == "success", found
         return found["data"]
@@ -87,7 +93,7 @@ class Prometheus:
             try:
                 if condition():
                     return
-            except httpx.TransportError:
+            except httpx.HTTPError:
                 pass
             time.sleep(0.5)
         raise AssertionError(f"{what}\n{self.process.log()[-2000:]}")
@@ -101,9 +107,16 @@ class Prometheus:
         return {one["labels"]["alertname"] for one in alerts if one["state"] == "firing"}
 
 
-@pytest.fixture
-def gpu() -> int:
+@dataclass
+class Gpu:
     """The exporter of a rig with a GPU whose sensors tell; the machine of the tests has none."""
+
+    device: DeviceTelemetry
+    port: int
+
+
+@pytest.fixture
+def gpu() -> Gpu:
     device = DeviceTelemetry("gpu0", kind="NVIDIA H200", state="ready", temperature=91.0)
     device.power_watts, device.utilisation, device.throttled = 310.0, 0.97, True
     device.memory_used, device.memory_total = 20 << 30, 141 << 30
@@ -118,33 +131,34 @@ def gpu() -> int:
             return super().collect()
 
     registry.register(Working(telemetry))
-    return serve_metrics(registry, 0)
+    return Gpu(device, serve_metrics(registry, 0))
 
 
 LIARS = tuple(f"mallory-{number}" for number in range(5))
 
 
-def test_every_panel_has_data_and_provoked_faults_fire(tmp_path: Path, gpu: int) -> None:
+def test_every_panel_has_data_and_provoked_faults_fire(tmp_path: Path, gpu: Gpu) -> None:
     hook_port, manager_port = free_ports(2)
     (tmp_path / "secret").write_text("between Alertmanager and the pool\n")
     settings = (
         f"{SETTINGS}[metrics]\ntop_rigs = 2\n[notifications]\n"
         f'operator_webhook = "http://127.0.0.1:{hook_port}/"\nper_hour = 60\n'
         f'alerts_secret_file = "{tmp_path / "secret"}"\n'
+        "[batches]\ncompletion_window_seconds = 20\n"
     )
     with (
         pool_with_rigs(tmp_path / "pool", {}, settings) as (pool, _),
         operators_webhook(hook_port) as heard,
     ):
         ports = free_ports(2)
-        tokens = {name: pool.account(name, "miner") for name in ("alice", "bob", *LIARS)}
+        tokens = {name: pool.account(name, "miner") for name in ("alice", "bob", "dave", *LIARS)}
         pool.start()
         rigs = [
             worker(pool, name, tokens[name], port)
             for name, port in zip(("alice", "bob"), ports, strict=True)
         ]
         liars = [liar(pool, name, tokens[name]) for name in LIARS]
-        targets = {"inferpool": [pool.http_port], "inferpool-rig": [*ports, gpu]}
+        targets = {"inferpool": [pool.http_port], "inferpool-rig": [*ports, gpu.port]}
         manager = alertmanager(tmp_path, pool, manager_port)
         prometheus = Prometheus(tmp_path / "prometheus", targets, manager_port)
         try:
@@ -162,11 +176,21 @@ def test_every_panel_has_data_and_provoked_faults_fire(tmp_path: Path, gpu: int)
                 prometheus.until("the operator hears nothing", lambda: "RigHot" in heard())
             with pool.client("carol") as client:
                 pictures(prometheus, tmp_path / "pictures", client)
-            for process in rigs:  # work is there, and nobody who does it
+            gpu.device.state = "left out"
+            payout_that_waits(pool)
+            for process in rigs:
                 process.kill()
+            slow = Rig(pool, "dave.rig", tokens["dave"], 100.0)  # and a batch of a minute
+            rigs.append(slow.process)
             with pool.client("carol") as client:
-                submit(client, digest_lines(5_000, seed=7))
-            fires(prometheus, "NobodyWorks", "RigDown")
+                submit(client, digest_lines(6_000, seed=7))
+                fires(prometheus, "DeadlineAtRisk", "DeviceLeftOut", "PayoutsStuck")
+                slow.process.kill()
+                with ThreadPoolExecutor(1) as aside:  # nobody is there to answer it
+                    body = {"model": "blake2b", "input": [[1]]}
+                    asked = aside.submit(client.post, "/digests", json=body, timeout=120)
+                    fires(prometheus, "NobodyWorks", "RigDown", "QueueAge")
+                    asked.result()
             assert pool.process is not None
             assert pool.process.stop() == 0
             fires(prometheus, "PoolDown")
@@ -243,6 +267,15 @@ def every_panel(prometheus: Prometheus, work: Callable[[], object]) -> None:
 def fires(prometheus: Prometheus, *alerts: str) -> None:
     for alert in alerts:
         prometheus.until(f"{alert} does not fire", lambda: alert in prometheus.firing())  # noqa: B023
+
+
+def payout_that_waits(pool: Pool) -> None:
+    """One that a person must decide on."""
+    with pool.store() as store, store.database.write() as connection:
+        connection.execute(insert(schema.payout_round).values(id=1, opened=1.0, closed=1.0))
+        row = {"id": 1, "key": "k", "round": 1, "account": "alice", "units": 500}
+        row |= {"kind": "text", "address": "a", "state": "manual", "created": 1.0, "changed": 1.0}
+        connection.execute(insert(schema.payout).values(**row))
 
 
 def tamper(pool: Pool) -> None:
