@@ -169,13 +169,16 @@ def _shape(deps: HttpDeps, row: JobRow, refund: int, corrections: int) -> dict[s
 
 
 async def _find(request: Request) -> tuple[JobRow, int, int]:
-    deps = deps_of(request)
     account = await customer(request)
-    name = request.path_params["batch"]
+    return await batch_of(deps_of(request), account.name, request.path_params["batch"])
+
+
+async def batch_of(deps: HttpDeps, account: str, name: str) -> tuple[JobRow, int, int]:
+    """An account's batch, what of it was refunded, and its corrections. Raises ``ApiError`` 404."""
 
     def read() -> tuple[JobRow, int, int] | None:
         with deps.store.database.read() as connection:
-            row = find_batch(connection, account.name, name)
+            row = find_batch(connection, account, name)
             if row is None:
                 return None
             return row, refund_of(connection, row), correction_count(connection, row.id)

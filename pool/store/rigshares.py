@@ -137,25 +137,12 @@ def _shares(connection: sa.Connection, rows: Sequence[sa.Row[Any]]) -> list[Shar
             .group_by(credit.lease)
         )
     }
+    kept = [name for name in Share.__slots__ if name not in ("lease", "units")]
     return [
         Share(
             lease=row.id,
-            account=row.account,
-            rig=row.rig,
-            model=row.model,
-            operation=row.operation,
-            rows=row.rows,
-            work=row.work,
-            difficulty=row.difficulty,
-            issued=row.issued,
-            deadline=row.deadline,
-            state=row.state,
-            fault=row.fault,
-            ended=row.ended,
-            verdict=row.verdict,
-            reason=row.reason,
-            judged=row.judged,
             units=units.get(row.id, 0),
+            **{name: getattr(row, name) for name in kept},
         )
         for row in rows
     ]

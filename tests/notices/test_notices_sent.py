@@ -61,6 +61,12 @@ class Sender:
             return list(connection.scalars(select(schema.notice_message.c.problem)))
 
 
+def mailing(store: Store, mail: MailServer, **settings: Any) -> Sender:
+    """One that sends mail by this server, without TLS unless the settings say so."""
+    ways = {"smtp_host": "127.0.0.1", "smtp_port": mail.port, "smtp_security": "none"}
+    return Sender(store, **ways | {"smtp_from": "pool@example.org"} | settings)
+
+
 async def test_a_webhook_is_told_once_and_signed(store: Store, hook: Hook) -> None:
     sender = Sender(store)
     sender.wish("carol", webhook=hook.url, events=("batch_done",))
@@ -144,13 +150,7 @@ async def test_what_is_not_heard_is_sent_again_and_given_up_at_last(
 
 
 async def test_mail_goes_to_confirmed_addresses_only(store: Store, mail: MailServer) -> None:
-    sender = Sender(
-        store,
-        smtp_host="127.0.0.1",
-        smtp_port=mail.port,
-        smtp_security="none",
-        smtp_from="pool@example.org",
-    )
+    sender = mailing(store, mail)
     code = sender.wish("alice", email="alice@example.org", events=("rejections",))
     assert code is not None
     facts: dict[str, Any] = {"shares": 3, "reasons": {"wrong_row": 3}, "leases": [7, 8, 9]}
@@ -175,14 +175,7 @@ async def test_mail_goes_to_confirmed_addresses_only(store: Store, mail: MailSer
 
 
 async def test_mail_that_is_refused_is_sent_again(store: Store, mail: MailServer) -> None:
-    sender = Sender(
-        store,
-        smtp_host="127.0.0.1",
-        smtp_port=mail.port,
-        smtp_security="none",
-        smtp_from="pool@example.org",
-        operator_email="op@example.org",
-    )
+    sender = mailing(store, mail, operator_email="op@example.org")
     mail.box.refuse = 1
     sender.happened(OPERATOR, "alert", alert="PoolDown", status="firing")
     await sender.until(lambda: sender.problems() == ["SMTPDataError"])
@@ -193,14 +186,7 @@ async def test_mail_that_is_refused_is_sent_again(store: Store, mail: MailServer
 async def test_a_server_without_tls_is_not_given_mail_when_tls_is_wanted(
     store: Store, mail: MailServer
 ) -> None:
-    sender = Sender(
-        store,
-        smtp_host="127.0.0.1",
-        smtp_port=mail.port,
-        smtp_security="starttls",
-        smtp_from="pool@example.org",
-        operator_email="op@example.org",
-    )
+    sender = mailing(store, mail, smtp_security="starttls", operator_email="op@example.org")
     sender.happened(OPERATOR, "alert", alert="PoolDown", status="firing")
     await sender.until(lambda: bool(sender.problems()) and sender.problems()[0] is not None)
     assert mail.box.got == []
@@ -208,15 +194,7 @@ async def test_a_server_without_tls_is_not_given_mail_when_tls_is_wanted(
 
 async def test_the_operator_hears_by_both_ways(store: Store, hook: Hook, mail: MailServer) -> None:
     """On its own machine too, whatever customers may name."""
-    sender = Sender(
-        store,
-        smtp_host="127.0.0.1",
-        smtp_port=mail.port,
-        smtp_security="none",
-        smtp_from="pool@example.org",
-        operator_email="op@example.org",
-        operator_webhook=hook.url,
-    )
+    sender = mailing(store, mail, operator_email="op@example.org", operator_webhook=hook.url)
     sender.config = replace(sender.config, http=HttpConfig())
     sender.happened(OPERATOR, "payout_waits", payout=7, units=5, state="manual")
     await sender.until(lambda: bool(hook.got and mail.box.got))
@@ -233,14 +211,7 @@ async def test_the_operator_hears_by_both_ways(store: Store, hook: Hook, mail: M
 async def test_no_header_can_be_smuggled_into_mail(
     store: Store, mail: MailServer, evil: str
 ) -> None:
-    sender = Sender(
-        store,
-        smtp_host="127.0.0.1",
-        smtp_port=mail.port,
-        smtp_security="none",
-        smtp_from="pool@example.org",
-        operator_email="op@example.org",
-    )
+    sender = mailing(store, mail, operator_email="op@example.org")
     sender.happened(OPERATOR, "alert", alert=evil, status="firing")
     await sender.until(lambda: bool(mail.box.got))
     for envelope in mail.box.got:
@@ -251,13 +222,8 @@ async def test_no_header_can_be_smuggled_into_mail(
 
 
 async def test_mail_is_handed_over_after_starttls(store: Store, mail_with_tls: MailServer) -> None:
-    sender = Sender(
-        store,
-        smtp_host="127.0.0.1",
-        smtp_port=mail_with_tls.port,
-        smtp_security="starttls",
-        smtp_from="pool@example.org",
-        operator_email="op@example.org",
+    sender = mailing(
+        store, mail_with_tls, smtp_security="starttls", operator_email="op@example.org"
     )
     sender.happened(OPERATOR, "alert", alert="PoolDown", status="firing")
     await sender.until(lambda: bool(mail_with_tls.box.got))

@@ -10,13 +10,12 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from pool.http.batch_shape import batch_shape
-from pool.http.batches import cancel_running
+from pool.http.batches import batch_of, cancel_running
 from pool.http.errors import ApiError
 from pool.http.pages.frame import HEADERS, Page, guarded, see
 from pool.http.pages.visits import Visit, need_role, read_form, visit_of
-from pool.store.corrections import correction_count
 from pool.store.files import find_file
-from pool.store.jobs import JobRow, find_batch, refund_of
+from pool.store.jobs import JobRow
 
 STAGES = ("validating", "in_progress", "finalizing", "completed")
 
@@ -73,19 +72,7 @@ async def post_cancel(request: Request) -> Response:
 
 async def _find(visit: Visit) -> tuple[JobRow, int, int]:
     viewer = need_role(visit, "customer")
-    name = visit.param("batch")
-
-    def read() -> tuple[JobRow, int, int] | None:
-        with visit.deps.store.database.read() as connection:
-            row = find_batch(connection, viewer.name, name)
-            if row is None:
-                return None
-            return row, refund_of(connection, row), correction_count(connection, row.id)
-
-    found = await trio.to_thread.run_sync(read)
-    if found is None:
-        raise ApiError(404, "batch_not_found", f"{viewer.name} has no batch {name[:80]!r}")
-    return found
+    return await batch_of(visit.deps, viewer.name, visit.param("batch"))
 
 
 ROUTES = [
