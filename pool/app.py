@@ -41,6 +41,7 @@ from pool.overview import overview, samples
 from pool.payouts.office import Office, PayoutError, PayoutRunner
 from pool.quarantines import Quarantines
 from pool.referee import Compute, Referee
+from pool.rigwatch import RigWatch
 from pool.settler import Settler
 from pool.shareevents import ShareEvents
 from pool.store import Store, StoreError
@@ -83,11 +84,12 @@ class Pool:
     metrics: PoolMetrics
     history: History
     job_watch: JobWatch
+    rig_watch: RigWatch
     notice_sources: Sources
 
-    def overview(self) -> dict[str, Any]:
+    async def overview(self) -> dict[str, Any]:
         """What the status page shows."""
-        return overview(self.core, self.gateway, self.models, self.referee)
+        return await overview(self.core, self.gateway, self.models, self.referee)
 
     async def run_core(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Commit, judge, settle, and open epochs, until cancelled.
@@ -179,10 +181,11 @@ def build_pool(
     watch = LedgerWatch(core)
     history = History(core)
     job_watch = JobWatch(core)
+    rig_watch = RigWatch(core, court, config.metrics.top_rigs)
     notice_sources = Sources(core, watch, config.notifications.offline_after_seconds)
     metrics = PoolMetrics(
         registry or CollectorRegistry(),
-        lambda: samples(core, gateway, referee, watch, job_watch, top_rigs=config.metrics.top_rigs),
+        lambda: samples(core, gateway, referee, watch, job_watch, rig_watch),
     )
 
     share_events = ShareEvents(snapshot.leases, config.shares.target_seconds)
@@ -219,6 +222,7 @@ def build_pool(
         metrics=metrics,
         history=history,
         job_watch=job_watch,
+        rig_watch=rig_watch,
         notice_sources=notice_sources,
     )
 
@@ -311,6 +315,7 @@ async def _serve(
         parts.start_soon(_watch_writers, pool, written, beside.levels)
         parts.start_soon(pool.history.run)
         parts.start_soon(pool.job_watch.run)
+        parts.start_soon(pool.rig_watch.run)
         parts.start_soon(beside.notices.run)
         parts.start_soon(_watch_loop, pool)
         parts.start_soon(server.serve, app)

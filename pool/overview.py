@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from contextlib import aclosing
 from typing import Any
 
 from pool.batches.endpoints import labels_of
@@ -13,38 +13,22 @@ from pool.ledgerwatch import LedgerWatch
 from pool.metrics import Sample
 from pool.models import Models
 from pool.referee import Referee
+from pool.rigwalk import walk_rigs
+from pool.rigwatch import RigWatch, rows_until_drawn
+from shares.board.views import SessionView, TrustView
 
 
-def overview(core: Core, gateway: Gateway, models: Models, referee: Referee) -> dict[str, Any]:
+async def overview(
+    core: Core, gateway: Gateway, models: Models, referee: Referee
+) -> dict[str, Any]:
     """The public facts: rigs, jobs, models, totals. Plain values, ready for JSON."""
     board = core.board
-    totals = board.totals()
     names = {model.digest: model.name for model in models.list()}
     rigs = []
-    for view in board.sessions().values():
-        trust = board.trust(view.account, view.rig)
-        assert trust is not None
-        rigs.append(
-            {
-                "account": view.account,
-                "rig": view.rig,
-                "models": [names.get(digest, digest) for digest in view.models],
-                "difficulty": view.difficulty,
-                "rate": view.rate,
-                "leases": view.leases,
-                "in_hand": view.in_hand,
-                "unjudged": view.unjudged,
-                "established": trust.established,
-                "held": trust.held,
-                "accepted_rows": trust.accepted_rows,
-                "accepted_work": trust.accepted_work,
-                "shares_cleared": trust.cleared_shares,
-                "shares_rejected": trust.rejected_shares,
-                "offences": trust.offences,
-                "check_rate_ppm": trust.check_rate_ppm,
-                "referee_rate_ppm": trust.referee_rate_ppm,
-            }
-        )
+    async with aclosing(walk_rigs(board)) as walk:
+        async for view, trust in walk:
+            rigs.append(_rig(view, trust, names))
+    totals = board.totals()
     return {
         "rigs": rigs,
         "jobs": [
@@ -88,14 +72,35 @@ def overview(core: Core, gateway: Gateway, models: Models, referee: Referee) -> 
     }
 
 
+def _rig(view: SessionView, trust: TrustView, names: dict[str, str]) -> dict[str, Any]:
+    return {
+        "account": view.account,
+        "rig": view.rig,
+        "models": [names.get(digest, digest) for digest in view.models],
+        "difficulty": view.difficulty,
+        "rate": view.rate,
+        "leases": view.leases,
+        "in_hand": view.in_hand,
+        "unjudged": view.unjudged,
+        "established": trust.established,
+        "held": trust.held,
+        "accepted_rows": trust.accepted_rows,
+        "accepted_work": trust.accepted_work,
+        "shares_cleared": trust.cleared_shares,
+        "shares_rejected": trust.rejected_shares,
+        "offences": trust.offences,
+        "check_rate_ppm": trust.check_rate_ppm,
+        "referee_rate_ppm": trust.referee_rate_ppm,
+    }
+
+
 def samples(
     core: Core,
     gateway: Gateway,
     referee: Referee,
     watch: LedgerWatch,
     jobs: JobWatch,
-    *,
-    top_rigs: int = 0,
+    rigs: RigWatch,
 ) -> list[Sample]:
     """What is kept outside the metrics themselves, read at each scrape."""
     totals = core.board.totals()
@@ -141,7 +146,7 @@ def samples(
         Sample("inferpool_ledger_entries", "Ledger entries that were recomputed.", watch.entries),
         Sample("inferpool_referee_rows_total", "Rows the referee computed.", referee.rows),
         Sample("inferpool_referee_seconds_total", "Time it computed.", referee.seconds),
-        *_rigs(core, gateway, top_rigs),
+        *_rigs(rigs),
         *_jobs(jobs),
         *_money(watch),
     ]
@@ -177,59 +182,35 @@ def samples(
     return found
 
 
-def _rigs(core: Core, gateway: Gateway, top: int) -> list[Sample]:
-    """Sessions by state, how closely rigs are checked, and the ``top`` fastest by name."""
-    views = list(core.board.sessions().values())
-    working = sum(view.leases > 0 for view in views)
+def _rigs(watch: RigWatch) -> list[Sample]:
+    """Sessions by state, how closely rigs are checked, the fastest by name, at the last look."""
     sessions = "inferpool_sessions", "Authorised sessions by state: with shares in hand or without."
     found = [
-        Sample(*sessions, working, (("state", "working"),)),
-        Sample(*sessions, len(views) - working, (("state", "idle"),)),
-        Sample(*sessions, gateway.court.present, (("state", "referee"),)),
+        Sample(*sessions, count, (("state", state),)) for state, count in watch.sessions.items()
     ]
-    chances = []
-    for view in views:
-        trust = core.board.trust(view.account, view.rig)
-        if trust is not None:
-            chances.append(row_chance(trust.check_rate_ppm, trust.referee_rate_ppm))
-    if chances:
+    if watch.chances is not None:
+        mean, least = watch.chances
         found += [
             Sample(
                 "inferpool_check_ratio",
                 "Chance of an ordinary row to be computed again, mean over the connected rigs.",
-                sum(chances) / len(chances),
+                mean,
             ),
             Sample(
                 "inferpool_detection_rows",
                 "Wrong rows of the rig that is checked least until one is drawn with 95 %.",
-                rows_until_drawn(min(chances), 0.95),
+                rows_until_drawn(least, 0.95),
             ),
         ]
-    fastest = sorted(views, key=lambda view: -(view.rate or 0.0))[:top]
     return found + [
         Sample(
             "inferpool_top_rig_rate",
             "Work a second of the fastest rigs (metrics.top_rigs of them).",
-            view.rate or 0.0,
-            (("rig", f"{view.account}.{view.rig}"),),
+            rate,
+            (("rig", name),),
         )
-        for view in fastest
+        for name, rate in watch.fastest
     ]
-
-
-def row_chance(check_ppm: int, referee_ppm: int) -> float:
-    """The chance that a row is drawn by either of two independent draws."""
-    return 1.0 - (1.0 - check_ppm / 1e6) * (1.0 - referee_ppm / 1e6)
-
-
-def rows_until_drawn(chance: float, surety: float) -> float:
-    """Rows until at least one of them is drawn with the probability ``surety``.
-
-    Each is drawn by itself: ``ceil(ln(1 - surety) / ln(1 - chance))``.
-    """
-    if chance >= 1.0:
-        return 1.0
-    return math.inf if chance <= 0.0 else math.ceil(math.log1p(-surety) / math.log1p(-chance))
 
 
 def _jobs(jobs: JobWatch) -> list[Sample]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import trio
 
@@ -13,7 +13,7 @@ AT_ONCE = 100
 """About half a millisecond's worth."""
 
 
-async def walk_rigs(board: Board) -> AsyncIterator[tuple[SessionView, TrustView]]:
+async def walk_rigs(board: Board) -> AsyncGenerator[tuple[SessionView, TrustView]]:
     """Each rig that was connected at the start and still is when its turn comes."""
     for place, number in enumerate(board.session_numbers()):
         if place % AT_ONCE == AT_ONCE - 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +24,7 @@ def _nobody_looks() -> None:
     return
 
 
-def _nothing() -> dict[str, Any]:
+async def _nothing() -> dict[str, Any]:
     return {}
 
 
@@ -39,7 +39,7 @@ class HttpDeps:
     config: Config
     clock: Clock
     registry: CollectorRegistry
-    overview: Callable[[], dict[str, Any]] = field(default=_nothing)
+    overview: Callable[[], Awaitable[dict[str, Any]]] = field(default=_nothing)
     tell: Callable[[str, str], None] = field(default=_tell_nobody)  # an account's rigs
     changed: Callable[[], None] = field(default=_nobody_looks)  # accounts or quarantines
     ending: trio.Event = field(default_factory=trio.Event)  # streams should end

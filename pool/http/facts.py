@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, cast
 
+import trio
 from starlette.requests import Request
 
 from pool.accounts import Account
@@ -12,18 +15,40 @@ from pool.http.deps import deps_of
 _FRESH_SECONDS = 1.0
 
 
-def facts_of(request: Request, viewer: Account | None) -> dict[str, Any]:
+@dataclass(slots=True)
+class _Kept:
+    """What was found last. One looks for all who ask meanwhile."""
+
+    at: float = -1e9
+    facts: dict[str, Any] = field(default_factory=dict)
+    looking: trio.Lock = field(default_factory=trio.Lock)
+
+    async def look(
+        self, overview: Callable[[], Awaitable[dict[str, Any]]], clock: Callable[[], float]
+    ) -> dict[str, Any]:
+        """The overview, at most a second old."""
+        async with self.looking:
+            if not 0 <= clock() - self.at <= _FRESH_SECONDS:
+                self.facts = await overview()
+                self.at = clock()
+            return self.facts
+
+
+def _kept_of(request: Request) -> _Kept:
+    state = request.app.state
+    if not hasattr(state, "facts"):
+        state.facts = _Kept()
+    return cast(_Kept, state.facts)
+
+
+async def facts_of(request: Request, viewer: Account | None) -> dict[str, Any]:
     """The overview, at most a second old.
 
     With ``http.public_names = false`` accounts and rigs of others have the name None, except for
     operators.
     """
-    deps, state = deps_of(request), request.app.state
-    now = deps.clock.now()
-    kept: tuple[float, dict[str, Any]] | None = getattr(state, "facts", None)
-    if kept is None or not 0 <= now - kept[0] <= _FRESH_SECONDS:
-        kept = state.facts = (now, deps.overview())
-    facts = kept[1]
+    deps = deps_of(request)
+    facts = await _kept_of(request).look(deps.overview, deps.clock.now)
     if deps.config.http.public_names or (viewer is not None and viewer.role == "operator"):
         return facts
     own = None if viewer is None else viewer.name

@@ -27,7 +27,9 @@ async def get_status(request: Request) -> Response:
             return jobs_by_state(connection)
 
     batches = await trio.to_thread.run_sync(read)
-    return JsonResponse(facts_of(request, None) | {"batches": batches, "at": deps.clock.now()})
+    return JsonResponse(
+        await facts_of(request, None) | {"batches": batches, "at": deps.clock.now()}
+    )
 
 
 async def get_ledger(request: Request) -> Response:

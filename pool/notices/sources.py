@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from contextlib import aclosing
 
 import sqlalchemy as sa
 from sqlalchemy import select, update
 
 from pool.core import Core
 from pool.ledgerwatch import LedgerWatch
+from pool.rigwalk import walk_rigs
 from pool.store import schema
 from pool.store.database import Database
 from pool.store.jobs import OVER
@@ -53,16 +55,20 @@ class Sources:
         """Note what happened since the last look."""
         now, rejected = self._core.clock.now(), self._rejected
         self._rejected = []
+        await self._see(now)
         gone = self._gone(now)
         broken = self._watch.violations > self._violations
         self._violations = self._watch.violations
         database = self._core.store.database
         await self._core.in_thread(_note, database, now, rejected, gone, broken)
 
+    async def _see(self, now: float) -> None:
+        async with aclosing(walk_rigs(self._core.board)) as walk:
+            async for view, _ in walk:
+                self._seen[view.account, view.rig] = now
+
     def _gone(self, now: float) -> list[tuple[str, str, float]]:
         """(account, rig, seconds) of rigs that have been away for long enough, each once."""
-        for view in self._core.board.sessions().values():
-            self._seen[view.account, view.rig] = now
         gone = [
             (account, rig, now - at)
             for (account, rig), at in self._seen.items()

@@ -46,7 +46,7 @@ from shares.board.events import (
     Tick,
 )
 from shares.board.snapshot import Snapshot
-from shares.board.state import State
+from shares.board.state import Rig, State
 from shares.board.views import JobProgress, SessionView, Totals, TrustView
 from shares.policy import Policy
 from shares.trust.sampling import HELD, PROBATION
@@ -128,22 +128,16 @@ class Board:
 
     def sessions(self) -> dict[int, SessionView]:
         """Connected rigs by session."""
-        return {
-            session: SessionView(
-                session=session,
-                account=rig.key[0],
-                rig=rig.key[1],
-                group=rig.group,
-                credit=rig.credit,
-                models=tuple(rig.staged),
-                difficulty=rig.difficulty,
-                rate=rig.meter.rate,
-                leases=len(rig.leases),
-                in_hand=rig.in_hand,
-                unjudged=len(rig.shares),
-            )
-            for session, rig in self._state.sessions.items()
-        }
+        return {number: _view(number, rig) for number, rig in self._state.sessions.items()}
+
+    def session_numbers(self) -> list[int]:
+        """Sessions that are open now."""
+        return list(self._state.sessions)
+
+    def session(self, number: int) -> SessionView | None:
+        """One of them; ``None`` when it is over."""
+        rig = self._state.sessions.get(number)
+        return None if rig is None else _view(number, rig)
 
     def jobs(self) -> dict[int, JobProgress]:
         """Open jobs by number."""
@@ -221,6 +215,22 @@ class Board:
             reserve=state.reserve,
             paused=state.paused,
         )
+
+
+def _view(session: int, rig: Rig) -> SessionView:
+    return SessionView(
+        session=session,
+        account=rig.key[0],
+        rig=rig.key[1],
+        group=rig.group,
+        credit=rig.credit,
+        models=tuple(rig.staged),
+        difficulty=rig.difficulty,
+        rate=rig.meter.rate,
+        leases=len(rig.leases),
+        in_hand=rig.in_hand,
+        unjudged=len(rig.shares),
+    )
 
 
 # ── events of the board itself ───────────────────────────────────────────────

@@ -74,6 +74,7 @@ def exported(tmp_path: Path) -> bytes:
             await nursery.start(pool.core.run)
             opened = SessionOpened(at=1.0, session=1, account="alice", rig="rig", credit=3)
             pool.core.handle(opened)
+            await pool.rig_watch.look()
             text = generate_latest(pool.metrics.registry)
             nursery.cancel_scope.cancel()
         store.close()

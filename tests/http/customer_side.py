@@ -339,6 +339,10 @@ async def open_customer_side(
             told: list[tuple[str, str]] = []
             server = HttpServer("127.0.0.1", 0)
             facts, changes = pool_facts(models), []
+
+            async def overview() -> dict:
+                return facts | {"open": len(core.jobs)}
+
             deps = HttpDeps(
                 store=store,
                 core=core,
@@ -349,7 +353,7 @@ async def open_customer_side(
                 registry=CollectorRegistry(),
                 ending=server.stopping,
                 alerts_secret="alert-secret",
-                overview=lambda: facts | {"open": len(core.jobs)},
+                overview=overview,
                 changed=lambda: changes.append(None),
                 tell=lambda account, text: told.append((account, text)),
             )

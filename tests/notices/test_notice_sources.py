@@ -26,7 +26,11 @@ class House:
         self.at = 1_000.0
         self.clock = SimpleNamespace(now=lambda: self.at)
         self.rigs: list[tuple[str, str]] = []
-        self.board = SimpleNamespace(sessions=self._sessions)
+        self.board = SimpleNamespace(
+            session_numbers=lambda: list(self._sessions()),
+            session=lambda number: self._sessions()[number],
+            trust=lambda account, rig: (account, rig),
+        )
         self.watch = SimpleNamespace(violations=0)
         self.sources = self.new_sources()
         with store.database.write() as connection:

@@ -11,7 +11,7 @@ from prometheus_client.openmetrics.exposition import generate_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from pool.metrics import PoolMetrics
-from pool.overview import row_chance, rows_until_drawn
+from pool.rigwatch import row_chance, rows_until_drawn
 from shares.blocks import Kind, Segment
 from shares.board.effects import (
     CreditEarned,

@@ -49,7 +49,7 @@ async def visit_of(request: Request) -> Visit:
     """Look who it is."""
     deps = deps_of(request)
     viewer = await viewer_of(request)
-    return Visit(request, deps, viewer, facts_of(request, viewer), deps.clock.now())
+    return Visit(request, deps, viewer, await facts_of(request, viewer), deps.clock.now())
 
 
 async def viewer_of(request: Request) -> Account | None:
