@@ -126,8 +126,13 @@ async def cancel_running(deps: HttpDeps, row: JobRow) -> None:
 
 async def get_corrections(request: Request) -> Response:
     """Delivered rows of a batch that turned out wrong, as they were found."""
-    deps = deps_of(request)
     row, _, _ = await _find(request)
+    found = await corrections_to(deps_of(request), row)
+    return JsonResponse({"object": "list", "data": found, "has_more": False})
+
+
+async def corrections_to(deps: HttpDeps, row: JobRow) -> list[dict[str, Any]]:
+    """A batch's corrections as the API tells them."""
 
     def read() -> list[dict[str, Any]]:
         with deps.store.database.read() as connection:
@@ -151,8 +156,7 @@ async def get_corrections(request: Request) -> Response:
             for one in found
         ]
 
-    found = await trio.to_thread.run_sync(read)
-    return JsonResponse({"object": "list", "data": found, "has_more": False})
+    return await trio.to_thread.run_sync(read)
 
 
 ROUTES = [

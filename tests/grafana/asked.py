@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 GRAFANA = ROOT / "grafana"
 RULES = GRAFANA / "prometheus" / "alerts.yml"
 
-_METRIC = re.compile(r"\binferpool_[a-z0-9_]+")
+_METRIC = re.compile(r"\b(?:inferpool|process)_[a-z0-9_]+")
 _SUFFIX = re.compile(r"_(bucket|sum|count)$")
 
 

@@ -14,6 +14,7 @@ import pytest
 import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from customer_side import Served, client_of, embed_line, jsonl, make_batch, until_over, upload
+from page_visitor import Visitor
 from sqlalchemy import select, update
 
 from pool import webhooks
@@ -281,6 +282,11 @@ async def test_corrections_name_the_customers_lines_and_are_told(
         shape = (await client.get(path)).json()
         listed = (await client.get(f"{path}/corrections")).json()["data"]
 
+    async with Visitor(served) as visitor:
+        await visitor.sign_in(served.key)
+        page = (await visitor.get(f"/batches/{batch}")).text
+    assert "2 delivered rows turned out wrong" in page
+    assert "<td>line-0</td>" in page
     assert shape["inferpool"]["corrections"] == 2
     # Rows of a block stand by length, the customer's lines in their order.
     assert [(c["line"], c["index"], c["given"][:2], c["expected"][:2]) for c in listed] == [

@@ -10,20 +10,23 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from pool.http.batch_shape import batch_shape
-from pool.http.batches import batch_of, cancel_running
+from pool.http.batches import batch_of, cancel_running, corrections_to
 from pool.http.errors import ApiError
 from pool.http.pages.frame import HEADERS, Page, guarded, see
 from pool.http.pages.visits import Visit, need_role, read_form, visit_of
 from pool.store.files import find_file
 from pool.store.jobs import JobRow
 
+_SHOWN = 200  # corrections on the page; the API has all of them
 STAGES = ("validating", "in_progress", "finalizing", "completed")
 
 
 async def _load(visit: Visit) -> dict[str, Any]:
     row, refund, corrections = await _find(visit)
     progress = visit.deps.core.progress(row.id)
+    wrong = await corrections_to(visit.deps, row) if corrections else []
     return {
+        "corrections": wrong[:_SHOWN],
         "row": row,
         "batch": batch_shape(row, progress, refund, corrections),
         "progress": progress,
