@@ -29,4 +29,6 @@ def init(folder: Path, as_json: bool) -> None:
     click.echo("next:")
     click.echo(f"  inferpool model add NAME --from PATH --config {file}")
     click.echo(f"  inferpool account create alice --role miner --config {file}")
+    click.echo(f"  inferpool account create YOU --role operator --config {file}")
     click.echo(f"  inferpool serve --config {file}")
+    click.echo("then look at http://127.0.0.1:8080/ and sign in with your token")
