@@ -119,6 +119,20 @@ async def test_an_account_has_so_many_streams_and_gets_them_back(
     assert status == 200
 
 
+async def test_strangers_leave_room_for_who_is_signed_in(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "MOST_OF_STRANGERS", 1)
+    async with Visitor(served) as visitor, stream_of(visitor, "/") as stranger:
+        await stranger.event()
+        async with stream_of(visitor, "/") as other:
+            assert other.status == 503
+        assert (await visitor.get("/")).status_code == 200
+        await visitor.sign_in(served.key)
+        async with stream_of(visitor, "/") as own:
+            assert own.status == 200
+
+
 async def test_an_open_stream_does_not_keep_the_pool_from_stopping(served: Served) -> None:
     async with Visitor(served) as visitor, stream_of(visitor, "/") as stream:
         await stream.event()

@@ -177,11 +177,14 @@ async def test_charts_have_means_and_sums_by_steps(served: Served) -> None:
         )
     async with Visitor(served) as visitor:
         chart = (await visitor.get("/api/v1/history?span=1h")).json()
+        add_moment(served.store.database, Moment(now + 1, 1.0, accepted_work=7))
+        kept = (await visitor.get("/api/v1/history")).json()
         wrong = await visitor.get("/api/v1/history?span=1y", headers={"accept": "text/html"})
     assert sum(one["accepted_work"] for one in chart["data"]) == 40
     assert sum(one["shares_rejected"] for one in chart["data"]) == 4
     assert 4 <= len(chart["data"]) <= 6
     assert chart["data"] == sorted(chart["data"], key=lambda one: one["at"])
+    assert kept == chart  # asked again at once: not looked for again
     assert wrong.status_code == 400
     assert "1h, 24h, 7d, 30d" in wrong.json()["error"]["message"]
 

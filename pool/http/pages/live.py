@@ -20,6 +20,7 @@ from pool.http.pages.visits import Visit, visit_of
 EVERY_SECONDS = 2.0
 _SILENCE_SECONDS = 20.0  # a comment keeps proxies from closing a silent stream
 MOST = 512
+MOST_OF_STRANGERS = 256
 MOST_OF_ACCOUNT = 16
 
 
@@ -33,8 +34,8 @@ class _Streams:
 
     def full(self, account: str | None) -> bool:
         """Whether there is no room for one more."""
-        own = 0 if account is None else self.open.get(account, 0)
-        return sum(self.open.values()) >= MOST or own >= MOST_OF_ACCOUNT
+        most = MOST_OF_STRANGERS if account is None else MOST_OF_ACCOUNT
+        return sum(self.open.values()) >= MOST or self.open.get(account, 0) >= most
 
     @contextmanager
     def counted(self, account: str | None) -> Iterator[None]:
