@@ -13,7 +13,7 @@ from pool.http.auth import any_account
 from pool.http.deps import deps_of
 from pool.http.errors import ApiError, JsonResponse
 from pool.http.facts import facts_of
-from pool.store.escrow import statements
+from pool.store.escrow import statement_of
 from pool.store.jobs import jobs_by_state
 from pool.store.ledger import Head, head
 
@@ -73,7 +73,7 @@ async def get_me(request: Request) -> Response:
 
     def read() -> dict[str, Any]:
         with deps.store.database.read() as connection:
-            (found,) = (s for s in statements(connection) if s.name == account.name)
+            found = statement_of(connection, account)
         return {
             "object": "account",
             "name": found.name,

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 from sqlalchemy import func, select, update
 
-from pool.accounts import AccountError
+from pool.accounts import Account, AccountError
 from pool.store import schema
 from pool.store.accounts import all_accounts, audit, need_account
 from pool.store.database import Database
-from pool.store.ledger import balance, balances, post
+from pool.store.ledger import balance, balances, balances_of, post
 from shares.money import posting
 from shares.money.price import Price
 
@@ -117,23 +119,50 @@ def reserve_job(
 def statements(connection: sa.Connection) -> list[Statement]:
     """What every account has, in the order in which they were made."""
     found = balances(connection)
+    by_account: dict[str, int] = defaultdict(int)
+    for code, units in found.items():
+        by_account[code.partition(".")[0]] += units  # of all its rigs
     reserved = _reserved_by_account(connection, found)
     return [
-        Statement(
-            name=account.name,
-            role=account.role,
-            created=account.created,
-            closed=account.closed,
-            balance=found.get(posting.customer(account.name), 0),
-            reserved=reserved.get(account.name, 0),
-            pending=_of_rigs(found, posting.pending(account.name)),
-            held=_of_rigs(found, posting.held(account.name)),
-            available=found.get(posting.available(account.name), 0),
-            in_flight=found.get(posting.in_flight(account.name), 0),
-            paid=found.get(posting.paid(account.name), 0),
-        )
+        _statement(account, by_account, reserved.get(account.name, 0))
         for account in all_accounts(connection)
     ]
+
+
+def statement_of(connection: sa.Connection, account: Account) -> Statement:
+    """What one account has, without looking at any other's."""
+    name, job = account.name, schema.job.c
+    found = balances_of(
+        connection,
+        [
+            posting.customer(name),
+            posting.available(name),
+            posting.in_flight(name),
+            posting.paid(name),
+        ],
+    )
+    for code in (posting.pending(name), posting.held(name)):
+        found[code] = sum(balances(connection, f"{code}.").values())
+    unsettled = connection.scalars(select(job.id).where(job.account == name, job.settled.is_(None)))
+    escrows = [code for number in unsettled for code in posting.escrows(number)]
+    return _statement(account, found, sum(balances_of(connection, escrows).values()))
+
+
+def _statement(account: Account, found: Mapping[str, int], reserved: int) -> Statement:
+    name = account.name
+    return Statement(
+        name=name,
+        role=account.role,
+        created=account.created,
+        closed=account.closed,
+        balance=found.get(posting.customer(name), 0),
+        reserved=reserved,
+        pending=found.get(posting.pending(name), 0),
+        held=found.get(posting.held(name), 0),
+        available=found.get(posting.available(name), 0),
+        in_flight=found.get(posting.in_flight(name), 0),
+        paid=found.get(posting.paid(name), 0),
+    )
 
 
 def job_ref(job: int, first: int | None = None) -> str:
@@ -150,7 +179,3 @@ def _reserved_by_account(connection: sa.Connection, found: dict[str, int]) -> di
         units = sum(found.get(code, 0) for code in posting.escrows(row.id))
         reserved[row.account] = reserved.get(row.account, 0) + units
     return reserved
-
-
-def _of_rigs(found: dict[str, int], code: str) -> int:
-    return sum(units for name, units in found.items() if name.startswith(f"{code}."))

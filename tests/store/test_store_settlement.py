@@ -12,9 +12,9 @@ from pool.accounts import AccountError
 from pool.closing import close_account
 from pool.settlement import SettlementPolicy
 from pool.store import schema
-from pool.store.accounts import create_account
+from pool.store.accounts import all_accounts, create_account
 from pool.store.closedholds import mark_clean
-from pool.store.escrow import InsufficientQuotaError, deposit, reserve_job, statements
+from pool.store.escrow import InsufficientQuotaError, deposit, reserve_job, statement_of, statements
 from pool.store.releases import Release, ReleasePolicy
 from shares.board.effects import BlockCleared, HeldForfeited, RefereePaid, RowRefuted
 from shares.money.price import price_of
@@ -509,6 +509,8 @@ def test_statements_say_what_everybody_has(books: Bookmaker) -> None:
     books.settle()
     with books.store.database.read() as connection:
         carol, alice, alice2 = statements(connection)
+        each = [statement_of(connection, one) for one in all_accounts(connection)]
+    assert each == [carol, alice, alice2]
 
     assert (carol.balance, carol.reserved) == (1_000_000 - 105, 105 - 55)
     assert (alice.pending, alice.held) == (10, 40)

@@ -31,7 +31,7 @@ from pool.http.payouts import change_payout, payout_settings
 from pool.http.rejections import meaning_of
 from pool.http.statements import read_statement, statement_answer
 from pool.store.accounts import account_by_payout_token
-from pool.store.escrow import statements
+from pool.store.escrow import statement_of
 from pool.store.jobs import find_batch, list_batches
 from pool.store.notices import EVENTS
 from pool.store.payouts import newest_payouts
@@ -42,68 +42,103 @@ from pool.store.statements import span_of
 _PAGE = 20
 
 
-async def _load_miner(visit: Visit) -> dict[str, Any]:
+async def _live_miner(visit: Visit) -> dict[str, Any]:
+    """What changes by itself: read again and again, so nothing that grows with the account."""
     viewer, deps = need_role(visit, "miner"), visit.deps
     before = before_of(visit.request)
     online = {rig["rig"]: rig for rig in visit.facts["rigs"] if rig["account"] == viewer.name}
 
     def read() -> dict[str, Any]:
         with deps.store.database.read() as connection:
-            (money,) = (one for one in statements(connection) if one.name == viewer.name)
             found, older = rejections_before(connection, viewer.name, before, _PAGE)
             return {
-                "money": money,
+                "money": statement_of(connection, viewer),
                 "rigs": rigs_of(connection, viewer.name),
                 "rejections": [(one, meaning_of(one)) for one in found],
                 "older": older,
-                "payouts": newest_payouts(connection, viewer.name, _PAGE),
             }
 
     found = await trio.to_thread.run_sync(read)
-    settings = await trio.to_thread.run_sync(payout_settings, deps, viewer)
-    statement = await trio.to_thread.run_sync(_statement, visit, viewer)
     known = {rig.rig for rig in found["rigs"]}
     return found | {
-        "wish": await trio.to_thread.run_sync(wish_shape, deps, viewer),
         "online": online,
         "fresh": [rig for name, rig in online.items() if name not in known],
-        "settings": settings,
-        "statement": statement,
         "before": before,
         "now": visit.now,
     }
 
 
-async def _load_customer(visit: Visit) -> dict[str, Any]:
+async def _load_miner(visit: Visit) -> dict[str, Any]:
+    live, deps = await _live_miner(visit), visit.deps
+    viewer = need_role(visit, "miner")
+
+    def read() -> dict[str, Any]:
+        with deps.store.database.read() as connection:
+            payouts = newest_payouts(connection, viewer.name, _PAGE)
+        return {
+            "payouts": payouts,
+            "settings": payout_settings(deps, viewer),
+            "statement": _statement(visit, viewer),
+            "wish": wish_shape(deps, viewer),
+        }
+
+    return live | await trio.to_thread.run_sync(read)
+
+
+async def _live_customer(visit: Visit) -> dict[str, Any]:
     viewer, deps = need_role(visit, "customer"), visit.deps
     after = visit.request.query_params.get("after", "")
 
     def read() -> dict[str, Any]:
         with deps.store.database.read() as connection:
             edge = find_batch(connection, viewer.name, after) if after else None
-            (money,) = (one for one in statements(connection) if one.name == viewer.name)
             rows = list_batches(
                 connection, viewer.name, after=edge.id if edge else None, limit=_PAGE + 1
             )
-            return {"money": money, "rows": rows}
+            return {"money": statement_of(connection, viewer), "rows": rows}
 
     found = await trio.to_thread.run_sync(read)
     rows = found.pop("rows")
     return found | {
-        "wish": await trio.to_thread.run_sync(wish_shape, deps, viewer),
         "batches": [(row, deps.core.progress(row.id)) for row in rows[:_PAGE]],
         "older": rows[_PAGE - 1].batch if len(rows) > _PAGE else None,
         "after": after,
-        "statement": await trio.to_thread.run_sync(_statement, visit, viewer),
-        "models": visit.facts["models"],
-        "endpoints": [path for path in OPERATIONS if path != RERANK_V2],
-        "trusted": bool(deps.config.trust.trusted),
-        "most_bytes": deps.config.http.max_upload_bytes,
     }
 
 
-MINER = Page("/account", "miner.html", _load_miner, live=("earnings", "own_rigs", "rejections"))
-CUSTOMER = Page("/account", "customer.html", _load_customer, live=("balance", "batches"))
+async def _load_customer(visit: Visit) -> dict[str, Any]:
+    live, deps = await _live_customer(visit), visit.deps
+    viewer = need_role(visit, "customer")
+
+    def read() -> dict[str, Any]:
+        return {"statement": _statement(visit, viewer), "wish": wish_shape(deps, viewer)}
+
+    return (
+        live
+        | await trio.to_thread.run_sync(read)
+        | {
+            "models": visit.facts["models"],
+            "endpoints": [path for path in OPERATIONS if path != RERANK_V2],
+            "trusted": bool(deps.config.trust.trusted),
+            "most_bytes": deps.config.http.max_upload_bytes,
+        }
+    )
+
+
+MINER = Page(
+    "/account",
+    "miner.html",
+    _load_miner,
+    live=("earnings", "own_rigs", "rejections"),
+    again=_live_miner,
+)
+CUSTOMER = Page(
+    "/account",
+    "customer.html",
+    _load_customer,
+    live=("balance", "batches"),
+    again=_live_customer,
+)
 
 
 async def get_account(request: Request) -> Response:

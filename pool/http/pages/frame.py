@@ -57,8 +57,8 @@ class Page:
     """One page. ``load`` gives what ``template`` is drawn from.
 
     ``live``: parts of it that are drawn again as things change: ``rigs`` is the template
-    ``live/rigs.html`` inside the element with the id ``rigs``. ``shared``: whoever is not signed in
-    sees the same.
+    ``live/rigs.html`` inside the element with the id ``rigs``, and they need no more than ``again``
+    gives (None: ``load``). ``shared``: whoever is not signed in sees the same.
     """
 
     path: str
@@ -66,6 +66,7 @@ class Page:
     load: Callable[[Visit], Awaitable[Context]]
     live: tuple[str, ...] = ()
     shared: bool = False
+    again: Callable[[Visit], Awaitable[Context]] | None = None
 
     async def get(self, request: Request) -> Response:
         """The page."""
@@ -78,7 +79,8 @@ class Page:
 
     async def parts(self, visit: Visit) -> dict[str, str]:
         """The live parts as HTML, by id."""
-        context = self._context(visit, await self.load(visit))
+        load = self.again or self.load
+        context = self._context(visit, await load(visit))
 
         def drawn() -> dict[str, str]:
             return {

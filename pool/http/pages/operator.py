@@ -24,7 +24,7 @@ from pool.store.payouts import list_payouts, payouts_by_state
 from pool.store.quarantines import QuarantineError, lift, open_excuses, quarantines
 from pool.store.rigshares import punished_rigs
 
-_LOG, _JOBS, _PAYOUTS = 100, 200, 100
+_LOG, _JOBS, _PAYOUTS, _ACCOUNTS = 100, 200, 100, 500
 
 
 async def _load(visit: Visit) -> dict[str, Any]:
@@ -34,7 +34,7 @@ async def _load(visit: Visit) -> dict[str, Any]:
     def read() -> dict[str, Any]:
         with deps.store.database.read() as connection:
             return {
-                "accounts": statements(connection),
+                "accounts": statements(connection)[-_ACCOUNTS:][::-1],
                 "punished": punished_rigs(connection, visit.now),
                 "quarantines": quarantines(connection),
                 "excuses": open_excuses(connection),
