@@ -89,7 +89,8 @@ class Pool:
 
     async def overview(self) -> dict[str, Any]:
         """What the status page shows."""
-        return await overview(self.core, self.gateway, self.models, self.referee)
+        facts = await overview(self.core, self.gateway, self.models, self.referee)
+        return facts | {"batches": self.job_watch.batches}
 
     async def run_core(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Commit, judge, settle, and open epochs, until cancelled.

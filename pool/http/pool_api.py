@@ -14,22 +14,13 @@ from pool.http.deps import deps_of
 from pool.http.errors import ApiError, JsonResponse
 from pool.http.facts import facts_of
 from pool.store.escrow import statement_of
-from pool.store.jobs import jobs_by_state
 from pool.store.ledger import Head, head
 
 
 async def get_status(request: Request) -> Response:
     """Public facts: rigs, rates, jobs under way, models, batches by state."""
     deps = deps_of(request)
-
-    def read() -> dict[str, int]:
-        with deps.store.database.read() as connection:
-            return jobs_by_state(connection)
-
-    batches = await trio.to_thread.run_sync(read)
-    return JsonResponse(
-        await facts_of(request, None) | {"batches": batches, "at": deps.clock.now()}
-    )
+    return JsonResponse(await facts_of(request, None) | {"at": deps.clock.now()})
 
 
 async def get_ledger(request: Request) -> Response:

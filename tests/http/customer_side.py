@@ -440,6 +440,7 @@ def pool_facts(models: Models) -> dict:
         "referee_rigs": 0,
         "reserve": 100,
         "leasing_paused": False,
+        "batches": {"completed": 3},
     }
 
 

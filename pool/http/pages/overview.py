@@ -10,7 +10,6 @@ from pool.http.epochs import epochs_json
 from pool.http.hardware import hardware_facts
 from pool.http.pages.frame import Page
 from pool.http.pages.visits import Visit
-from pool.store.jobs import jobs_by_state
 from pool.store.receipts import last_roots
 from shares.receipts import root_json
 
@@ -24,7 +23,6 @@ async def _load(visit: Visit) -> dict[str, Any]:
     def read() -> dict[str, Any]:
         with deps.store.database.read() as connection:
             return {
-                "batches": jobs_by_state(connection),
                 "epochs": epochs_json(connection, 0, _EPOCHS, visit.now),
                 "roots": [root_json(one) for one in last_roots(connection, _ROOTS)],
             }
