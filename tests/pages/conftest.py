@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 from lively import CHROMIUM, Lively, chromium, lively_pool
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
+
+expect.set_options(timeout=30_000)  # a machine may be busy with other tests
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,7 @@ class Prometheus:
         assert found["status"] == "success", found
         return found["data"]
 
-    def until(self, what: str, condition: Any, seconds: float = 60.0) -> None:
+    def until(self, what: str, condition: Any, seconds: float = 120.0) -> None:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             try:
@@ -144,7 +145,7 @@ def test_every_panel_has_data_and_provoked_faults_fire(tmp_path: Path, gpu: Gpu)
         f"{SETTINGS}[metrics]\ntop_rigs = 2\n[notifications]\n"
         f'operator_webhook = "http://127.0.0.1:{hook_port}/"\nper_hour = 60\n'
         f'alerts_secret_file = "{tmp_path / "secret"}"\n'
-        "[batches]\ncompletion_window_seconds = 20\n"
+        "[batches]\ncompletion_window_seconds = 40\n"
     )
     with (
         pool_with_rigs(tmp_path / "pool", {}, settings) as (pool, _),
@@ -169,8 +170,13 @@ def test_every_panel_has_data_and_provoked_faults_fire(tmp_path: Path, gpu: Gpu)
                     batch = submit(client, digest_lines(2_000, seed=seed))
                     assert wait_for_batch(client, batch)["status"] == "completed"
                     time.sleep(2)
-                every_panel(prometheus, lambda: submit(client, digest_lines(500, seed=99)))
-            fires(prometheus, "RigHot", "RigThrottled", "FraudSpike")
+                more = digest_lines(500, seed=99)
+                every_panel(prometheus, lambda: submit(client, more))
+                fires(
+                    prometheus,
+                    *("RigHot", "RigThrottled", "FraudSpike"),
+                    meanwhile=lambda: submit(client, more),
+                )
             assert not {"PoolDown", "LedgerImbalance", "NoAudits"} & prometheus.firing()
             if manager is not None:
                 prometheus.until("the operator hears nothing", lambda: "RigHot" in heard())
@@ -182,6 +188,8 @@ def test_every_panel_has_data_and_provoked_faults_fire(tmp_path: Path, gpu: Gpu)
                 process.kill()
             slow = Rig(pool, "dave.rig", tokens["dave"], 100.0)  # and a batch of a minute
             rigs.append(slow.process)
+            assert pool.process is not None
+            pool.process.text('"account": "dave"')
             with pool.client("carol") as client:
                 submit(client, digest_lines(6_000, seed=7))
                 fires(prometheus, "DeadlineAtRisk", "DeviceLeftOut", "PayoutsStuck")
@@ -264,9 +272,15 @@ def every_panel(prometheus: Prometheus, work: Callable[[], object]) -> None:
         raise AssertionError(f"panels without data: {list(empty)}") from None
 
 
-def fires(prometheus: Prometheus, *alerts: str) -> None:
+def fires(
+    prometheus: Prometheus, *alerts: str, meanwhile: Callable[[], object] = lambda: None
+) -> None:
+    def there(alert: str) -> bool:
+        meanwhile()
+        return alert in prometheus.firing()
+
     for alert in alerts:
-        prometheus.until(f"{alert} does not fire", lambda: alert in prometheus.firing())  # noqa: B023
+        prometheus.until(f"{alert} does not fire", partial(there, alert))
 
 
 def payout_that_waits(pool: Pool) -> None:
